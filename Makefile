@@ -1,0 +1,56 @@
+# `make demo` shows Sluice at work, `make test` runs every check. Both install what they miss, with apt, when
+# they run as root on Debian or Ubuntu.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+
+# The compiler is pinned: another version generates other objects. Also named in dataplane/generate.go.
+LLVM       := 19
+TEST_DEPS  := gcc libc6-dev libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
+C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
+
+export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
+
+.PHONY: build demo test lint generate check-generated bench deps clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o sluice ./cmd/sluice
+
+demo: build
+	$(SUDO) ./sluice demo
+
+test: deps lint check-generated build
+	$(SUDO) go tool gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 15m ./...
+
+lint: deps
+	@unformatted=$$(gofmt -l bpf brain cmd control dataplane test); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+	clang-format-$(LLVM) --dry-run --Werror $(C_SOURCES)
+
+# The C compiler runs here with -Wall -Wextra -Werror, see dataplane/generate.go.
+generate: deps
+	go generate ./...
+
+check-generated: deps
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+	cp -r go.mod go.sum bpf headers dataplane "$$copy" && (cd "$$copy" && go generate ./dataplane) && \
+	for file in dataplane/*_bpfel.*; do \
+		cmp "$$file" "$$copy/$$file" || { echo "$$file is stale: run make generate and commit"; exit 1; }; \
+	done && echo "generated files are up to date"
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+deps:
+	@missing=$$(for package in $(TEST_DEPS); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ]; then \
+		echo "installing with apt:" $$missing; \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+clean:
+	rm -f sluice

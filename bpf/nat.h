@@ -1,0 +1,397 @@
+/* Network address and port translation, both ways. A flow is remembered twice:
+ * by the tuple of its client (flows4, flows6) and by the tuple of its backend's
+ * replies (replies4, replies6). Either can be evicted alone, so whichever is
+ * still there restores the other, at most once a tick.
+ */
+#pragma once
+
+#include "clock.h"
+#include "hash.h"
+#include "link.h"
+#include "rewrite.h"
+#include "select.h"
+
+/* How many ports are tried for a new flow. With half of all ports taken the
+ * chance that none is free is 2^-16.
+ */
+#define PORT_ATTEMPTS 16
+
+/* When the port of a silent flow can be given to another: established TCP after
+ * 2 h 4 min (RFC 5382, REQ-5), UDP after 5 min (RFC 4787, REQ-5); what is
+ * opening, closed, or a single datagram after 60 s, as long as Linux keeps
+ * TIME-WAIT, and when ports get scarce after 4 s.
+ */
+#define TCP_IDLE SECONDS(7440)
+#define UDP_IDLE SECONDS(300)
+#define TRANSIENT_IDLE SECONDS(60)
+#define PRESSED_IDLE SECONDS(4)
+
+always_inline int is_nat_port(__be16 port)
+{
+	__u16 p = bpf_ntohs(port);
+
+	return p >= nat_port_first && p <= nat_port_last;
+}
+
+/* Whether two ways back lead to the same client and service. size is that of
+ * the family's form.
+ */
+always_inline int same_client(const struct reply *a, const struct reply *b, __u32 size)
+{
+	const __u32 *x = (const __u32 *)(a + 1), *y = (const __u32 *)(b + 1);
+	__u32 differ = a->client_port ^ b->client_port;
+
+	differ |= a->service_port ^ b->service_port;
+	for (__u32 i = 0; i < (size - sizeof(*a)) / sizeof(*x); i++)
+		differ |= x[i] ^ y[i];
+	return !differ;
+}
+
+always_inline __u32 idle_limit(__u8 state, __u8 protocol, int pressed)
+{
+	if (state != FLOW_OPEN)
+		return pressed ? PRESSED_IDLE : TRANSIENT_IDLE;
+	return protocol == IPPROTO_TCP ? TCP_IDLE : UDP_IDLE;
+}
+
+/* Decides whether a taken port may be given to a new flow; among CPUs that want
+ * it at once, the one whose exchange succeeds gets it.
+ */
+always_inline int expire(struct reply *old, const struct reply *new, __u32 size,
+			 __u8 protocol, int pressed)
+{
+	__u32 seen = old->seen;
+
+	if (!same_client(old, new, size) &&
+	    new->seen - seen < idle_limit(old->state, protocol, pressed))
+		return 0;
+	return __sync_val_compare_and_swap(&old->seen, seen, new->seen) == seen;
+}
+
+/* Takes a port for the way back in value and puts it into key, which is the
+ * tuple of the replies. The first port tried follows from the hash, so a client
+ * that comes again from the same port meets its backend from the same port,
+ * which is what TIME-WAIT there expects. Returns -1 when no port is free.
+ */
+always_inline int claim_port(void *replies, struct ports *key,
+			     const struct reply *value, __u32 size, __u32 hash)
+{
+	__u32 range = nat_port_last - nat_port_first + 1;
+
+	for (int i = 0; i < PORT_ATTEMPTS; i++) {
+		struct reply *old;
+		int free;
+
+		key->destination =
+		    bpf_htons(nat_port_first + ((__u64)hash * range >> 32));
+		old = bpf_map_lookup_elem(replies, key);
+		free = !old ||
+		       expire(old, value, size, key->protocol, i >= PORT_ATTEMPTS / 2);
+		if (free && !bpf_map_update_elem(replies, key, value,
+						 old ? BPF_ANY : BPF_NOEXIST))
+			return 0;
+		hash = mix(hash + i + 1);
+	}
+	return -1;
+}
+
+/* claim_port of one family. Functions of their own, so that the verifier walks
+ * the loop once and not once for every way to get here.
+ */
+__noinline int claim_port4(struct tuple4 *key, const struct reply4 *value, __u32 hash)
+{
+	if (!key || !value)
+		return -1;
+	return claim_port(&replies4, &key->ports, &value->head, sizeof(*value), hash);
+}
+
+__noinline int claim_port6(struct tuple6 *key, const struct reply6 *value, __u32 hash)
+{
+	if (!key || !value)
+		return -1;
+	return claim_port(&replies6, &key->ports, &value->head, sizeof(*value), hash);
+}
+
+/* Confirms or restores the way back of a remembered flow. Returns -1 when its
+ * port belongs to another client by now.
+ */
+always_inline int keep_reply(void *replies, const struct ports *key,
+			     const struct reply *value, __u32 size)
+{
+	struct reply *reply = bpf_map_lookup_elem(replies, key);
+
+	if (!reply)
+		return bpf_map_update_elem(replies, key, value, BPF_NOEXIST);
+	if (!same_client(reply, value, size))
+		return -1;
+	reply->seen = value->seen;
+	reply->state = value->state;
+	reply->hop = value->hop;
+	return 0;
+}
+
+/* Confirms or restores the flow that a reply belongs to. */
+always_inline void keep_flow(void *flows, const struct ports *key,
+			     const struct flow *value)
+{
+	struct flow *flow = bpf_map_lookup_elem(flows, key);
+
+	if (!flow)
+		bpf_map_update_elem(flows, key, value, BPF_NOEXIST);
+	else if (value->state == FLOW_CLOSING)
+		flow->state = FLOW_CLOSING;
+}
+
+/* The state after a packet from the client. A UDP flow is open with its second
+ * datagram, at a later tick.
+ */
+always_inline __u8 next_state(const struct flow *flow, const struct packet *p,
+			      __u8 protocol, __u32 now)
+{
+	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+		return FLOW_CLOSING;
+	if (!flow)
+		return p->tcp_flags & TCP_SYN || protocol != IPPROTO_TCP ? FLOW_OPENING
+									 : FLOW_OPEN;
+	if (flow->state != FLOW_OPENING)
+		return flow->state;
+	if (protocol == IPPROTO_TCP)
+		return p->tcp_flags & TCP_SYN ? FLOW_OPENING : FLOW_OPEN;
+	return flow->seen == now ? FLOW_OPENING : FLOW_OPEN;
+}
+
+always_inline void describe_reply(const struct xdp_md *ctx, const struct packet *p,
+				  const struct choice *c, const struct ports *client,
+				  __u8 state, __u32 now, struct reply *reply)
+{
+	read_hop(ctx, p, &reply->hop);
+	reply->backend = c->index;
+	reply->generation = c->backend->generation;
+	reply->client_port = client->source;
+	reply->service_port = client->destination;
+	reply->seen = now;
+	reply->state = state;
+}
+
+always_inline void describe_flow(const struct choice *c, const struct ports *back,
+				 __u8 state, __u32 now, struct flow *flow)
+{
+	flow->backend = c->index;
+	flow->generation = c->backend->generation;
+	flow->nat_port = back->destination;
+	flow->state = state;
+	flow->seen = now;
+}
+
+/* Remembers a new flow, and fills in its port in back. Returns FORWARD or the enum
+ * reason to drop the packet for.
+ */
+always_inline int open_flow4(const struct choice *c, const struct tuple4 *t,
+			     struct tuple4 *back, const struct reply4 *reply,
+			     __u32 hash)
+{
+	struct flow4 flow = { .source = back->destination };
+
+	if (claim_port4(back, reply, hash))
+		return DROP_NAT_PORTS_EXHAUSTED;
+	describe_flow(c, &back->ports, reply->head.state, reply->head.seen, &flow.head);
+	if (bpf_map_update_elem(&flows4, t, &flow, BPF_ANY))
+		return DROP_FLOW_TABLE_FULL;
+	return FORWARD;
+}
+
+always_inline int open_flow6(const struct choice *c, const struct tuple6 *t,
+			     struct tuple6 *back, const struct reply6 *reply,
+			     __u32 hash)
+{
+	struct flow6 flow = {};
+
+	__builtin_memcpy(flow.source, back->destination, sizeof(flow.source));
+	if (claim_port6(back, reply, hash))
+		return DROP_NAT_PORTS_EXHAUSTED;
+	describe_flow(c, &back->ports, reply->head.state, reply->head.seen, &flow.head);
+	if (bpf_map_update_elem(&flows6, t, &flow, BPF_ANY))
+		return DROP_FLOW_TABLE_FULL;
+	return FORWARD;
+}
+
+/* Finds or makes the translation of a packet from a client: back is the tuple
+ * that its backend will reply with.
+ */
+always_inline int translate4(const struct xdp_md *ctx, const struct packet *p,
+			     const struct choice *c, const struct tuple4 *t,
+			     struct tuple4 *back, __u32 hash)
+{
+	struct flow4 *flow = (struct flow4 *)c->flow;
+	__u32 now = tick();
+	__u8 state = next_state(c->flow, p, t->ports.protocol, now);
+	struct reply4 reply = {
+		.client = t->source,
+		.service = t->destination,
+	};
+
+	if (flow) {
+		back->destination = flow->source;
+		back->ports.destination = flow->head.nat_port;
+		if (flow->head.seen == now && flow->head.state == state)
+			return FORWARD;
+	}
+	describe_reply(ctx, p, c, &t->ports, state, now, &reply.head);
+	if (flow) {
+		flow->head.seen = now;
+		flow->head.state = state;
+		if (!keep_reply(&replies4, &back->ports, &reply.head, sizeof(reply)))
+			return FORWARD;
+	}
+	back->destination = c->backend->source[0];
+	return open_flow4(c, t, back, &reply, hash);
+}
+
+always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
+			     const struct choice *c, const struct tuple6 *t,
+			     struct tuple6 *back, __u32 hash)
+{
+	struct flow6 *flow = (struct flow6 *)c->flow;
+	__u32 now = tick();
+	__u8 state = next_state(c->flow, p, t->ports.protocol, now);
+	struct reply6 reply = {};
+
+	if (flow) {
+		__builtin_memcpy(back->destination, flow->source, sizeof(flow->source));
+		back->ports.destination = flow->head.nat_port;
+		if (flow->head.seen == now && flow->head.state == state)
+			return FORWARD;
+	}
+	__builtin_memcpy(reply.client, t->source, sizeof(reply.client));
+	__builtin_memcpy(reply.service, t->destination, sizeof(reply.service));
+	describe_reply(ctx, p, c, &t->ports, state, now, &reply.head);
+	if (flow) {
+		flow->head.seen = now;
+		flow->head.state = state;
+		if (!keep_reply(&replies6, &back->ports, &reply.head, sizeof(reply)))
+			return FORWARD;
+	}
+	__builtin_memcpy(back->destination, c->backend->source,
+			 sizeof(back->destination));
+	return open_flow6(c, t, back, &reply, hash);
+}
+
+/* A packet from a client goes on to its backend. */
+always_inline int nat4(struct xdp_md *ctx, const struct packet *p,
+		       const struct choice *c, const struct hop *hop,
+		       const struct tuple4 *t, __u32 hash)
+{
+	const struct backend *b = c->backend;
+	struct tuple4 back = {
+		.ports.source = b->port ? b->port : t->ports.destination,
+		.ports.protocol = t->ports.protocol,
+		.source = b->address[0],
+	};
+	int result = check_ttl4(ctx, p);
+
+	if (result == FORWARD)
+		result = translate4(ctx, p, c, t, &back, hash);
+	if (result == FORWARD)
+		result = rewrite4(ctx, p, t, &back);
+	if (result == FORWARD)
+		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	return result;
+}
+
+always_inline int nat6(struct xdp_md *ctx, const struct packet *p,
+		       const struct choice *c, const struct hop *hop,
+		       const struct tuple6 *t, __u32 hash)
+{
+	const struct backend *b = c->backend;
+	struct tuple6 back = {
+		.ports.source = b->port ? b->port : t->ports.destination,
+		.ports.protocol = t->ports.protocol,
+	};
+	int result = check_ttl6(ctx, p);
+
+	__builtin_memcpy(back.source, b->address, sizeof(back.source));
+	if (result == FORWARD)
+		result = translate6(ctx, p, c, t, &back, hash);
+	if (result == FORWARD)
+		result = rewrite6(ctx, p, t, &back);
+	if (result == FORWARD)
+		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	return result;
+}
+
+/* Notes that a reply passed. Returns whether its flow is to be confirmed. */
+always_inline int touch_reply(struct reply *reply, const struct packet *p, __u32 now)
+{
+	__u8 state = p->tcp_flags & (TCP_FIN | TCP_RST) ? FLOW_CLOSING : reply->state;
+
+	if (reply->seen == now && reply->state == state)
+		return 0;
+	reply->seen = now;
+	reply->state = state;
+	return 1;
+}
+
+always_inline void describe_flow_of(const struct reply *reply, const struct ports *back,
+				    struct flow *flow)
+{
+	flow->backend = reply->backend;
+	flow->generation = reply->generation;
+	flow->nat_port = back->destination;
+	flow->state = reply->state;
+	flow->seen = reply->seen;
+}
+
+/* A packet from a backend, with the tuple t, goes back to its client. */
+always_inline int undo_nat4(struct xdp_md *ctx, const struct packet *p,
+			    const struct hop *hop, const struct tuple4 *t,
+			    struct reply4 *reply)
+{
+	struct tuple4 forward = {
+		.ports.source = reply->head.client_port,
+		.ports.destination = reply->head.service_port,
+		.ports.protocol = t->ports.protocol,
+		.source = reply->client,
+		.destination = reply->service,
+	};
+	int result = check_ttl4(ctx, p);
+
+	if (touch_reply(&reply->head, p, tick())) {
+		struct flow4 flow = { .source = t->destination };
+
+		describe_flow_of(&reply->head, &t->ports, &flow.head);
+		keep_flow(&flows4, &forward.ports, &flow.head);
+	}
+	if (result == FORWARD)
+		result = rewrite4(ctx, p, t, &forward);
+	if (result == FORWARD)
+		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	return result;
+}
+
+always_inline int undo_nat6(struct xdp_md *ctx, const struct packet *p,
+			    const struct hop *hop, const struct tuple6 *t,
+			    struct reply6 *reply)
+{
+	struct tuple6 forward = {
+		.ports.source = reply->head.client_port,
+		.ports.destination = reply->head.service_port,
+		.ports.protocol = t->ports.protocol,
+	};
+	int result = check_ttl6(ctx, p);
+
+	__builtin_memcpy(forward.source, reply->client, sizeof(forward.source));
+	__builtin_memcpy(forward.destination, reply->service,
+			 sizeof(forward.destination));
+	if (touch_reply(&reply->head, p, tick())) {
+		struct flow6 flow = {};
+
+		__builtin_memcpy(flow.source, t->destination, sizeof(flow.source));
+		describe_flow_of(&reply->head, &t->ports, &flow.head);
+		keep_flow(&flows6, &forward.ports, &flow.head);
+	}
+	if (result == FORWARD)
+		result = rewrite6(ctx, p, t, &forward);
+	if (result == FORWARD)
+		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	return result;
+}

@@ -1,0 +1,116 @@
+/* Parsing: from a frame to the tuple of its flow. Nothing is written here. */
+#pragma once
+
+#include "frame.h"
+
+/* The flags octet of the TCP header (RFC 9293, section 3.1). */
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define TCP_FLAGS_OFFSET 13
+
+/* More extension headers than this are left to the host's own stack. */
+#define MAX_EXTENSIONS 8
+
+/* No IP header or chain of them that is parsed here ends after this offset. */
+#define MAX_L4 1024
+
+always_inline int has_ports(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
+/* Reads the ports, and the flags of TCP, at the offset l4. */
+always_inline int parse_ports(const struct xdp_md *ctx, struct packet *p,
+			      struct ports *ports)
+{
+	__u32 offset = p->l4;
+	const __u8 *l4;
+
+	if (offset > MAX_L4)
+		return PASS_EXTENSION_HEADERS;
+	l4 = at(ctx, offset);
+	if ((void *)(l4 + sizeof(struct udphdr)) > data_end(ctx))
+		return PASS_MALFORMED;
+	ports->source = *(__be16 *)l4;
+	ports->destination = *(__be16 *)(l4 + 2);
+	if (ports->protocol != IPPROTO_TCP)
+		return PARSED;
+	if ((void *)(l4 + sizeof(struct tcphdr)) > data_end(ctx))
+		return PASS_MALFORMED;
+	p->tcp_flags = l4[TCP_FLAGS_OFFSET];
+	return PARSED;
+}
+
+always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tuple4 *t)
+{
+	const struct iphdr *ip = at(ctx, p->l3);
+
+	if ((void *)(ip + 1) > data_end(ctx) || ip->ihl < 5)
+		return PASS_MALFORMED;
+	if (!has_ports(ip->protocol))
+		return PASS_NO_SERVICE;
+	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
+		return PASS_FRAGMENT;
+	p->length = bpf_ntohs(ip->tot_len);
+	if (p->l3 + p->length > frame_length(ctx))
+		return PASS_MALFORMED;
+	t->source = ip->saddr;
+	t->destination = ip->daddr;
+	t->ports.protocol = ip->protocol;
+	p->l4 = p->l3 + ip->ihl * 4;
+	return parse_ports(ctx, p, &t->ports);
+}
+
+/* Walks the extension headers (RFC 8200, section 4.1) that begin at offset with
+ * the type next. Returns the transport header's protocol << 16 | offset, or
+ * minus the enum reason to pass the packet for: a routing header with segments
+ * left, and any fragment, is for the host. A function of its own, so that the
+ * verifier walks the loop once and not once for every way to get here.
+ */
+__noinline int find_transport(struct xdp_md *ctx, __u32 offset, __u8 next)
+{
+	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
+		const struct extension *e;
+
+		if (has_ports(next))
+			return next << 16 | offset;
+		if (next == IPPROTO_FRAGMENT)
+			return -PASS_FRAGMENT;
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_ROUTING && next != IPPROTO_AH)
+			return -PASS_NO_SERVICE;
+		if (offset > MAX_L4)
+			return -PASS_EXTENSION_HEADERS;
+		e = at(ctx, offset);
+		if ((void *)(e + 1) > data_end(ctx))
+			return -PASS_MALFORMED;
+		if (next == IPPROTO_ROUTING && e->segments_left)
+			return -PASS_EXTENSION_HEADERS;
+		offset +=
+		    next == IPPROTO_AH ? (e->length + 2) * 4 : (e->length + 1) * 8;
+		next = e->next;
+	}
+	return -PASS_EXTENSION_HEADERS;
+}
+
+always_inline int parse6(struct xdp_md *ctx, struct packet *p, struct tuple6 *t)
+{
+	const struct ipv6hdr *ip = at(ctx, p->l3);
+	int transport;
+
+	if ((void *)(ip + 1) > data_end(ctx))
+		return PASS_MALFORMED;
+	p->length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	if (p->l3 + p->length > frame_length(ctx))
+		return PASS_MALFORMED;
+	__builtin_memcpy(t->source, &ip->saddr, sizeof(t->source));
+	__builtin_memcpy(t->destination, &ip->daddr, sizeof(t->destination));
+	transport = find_transport(ctx, p->l3 + sizeof(*ip), ip->nexthdr);
+	if (transport < 0)
+		return -transport;
+	t->ports.protocol = transport >> 16;
+	p->l4 = transport;
+	return parse_ports(ctx, p, &t->ports);
+}

@@ -1,0 +1,85 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+)
+
+// adopt reads from the maps what an earlier process left there, and frees what it was about to add or
+// remove when it ended. d.mu must be held.
+func (d *Dataplane) adopt() error {
+	limits := d.options.Limits
+	d.freeIndex.services = newIndices(0, limits.Services)
+	d.freeIndex.backends = newIndices(1, limits.Backends)
+	d.regions = newRegions(limits.Slots)
+
+	byIndex := make(map[uint32]*serviceState)
+	if err := adoptServices(d, d.objects.Services4, byIndex, func(k balancerServiceKey4) ServiceKey {
+		return serviceKey([4]uint32{k.Address}, false, k.Port, k.Protocol)
+	}); err != nil {
+		return err
+	}
+	if err := adoptServices(d, d.objects.Services6, byIndex, func(k balancerServiceKey6) ServiceKey {
+		return serviceKey(k.Address, true, k.Port, k.Protocol)
+	}); err != nil {
+		return err
+	}
+	d.adoptBackends(byIndex)
+	return d.adoptLinks()
+}
+
+func serviceKey(address [4]uint32, ipv6 bool, port uint16, protocol uint8) ServiceKey {
+	return ServiceKey{Address: addressOf(address, ipv6), Port: network16(port), Protocol: Protocol(protocol)}
+}
+
+// adoptServices adopts the services of one family.
+func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*serviceState, key func(K) ServiceKey) error {
+	var k K
+	var index uint32
+	entries := m.Iterate()
+	for entries.Next(&k, &index) {
+		record := &d.services.items[index]
+		st := &serviceState{
+			index:    index,
+			mode:     Mode(record.Mode),
+			table:    regionOf(record.Table),
+			backends: make(map[netip.AddrPort]*backendState),
+		}
+		if !d.freeIndex.services.reserve(index) || (st.table.size > 0 && !d.regions.reserve(st.table)) {
+			return fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key(k))
+		}
+		d.state[key(k)] = st
+		byIndex[index] = st
+	}
+	if err := entries.Err(); err != nil {
+		return fmt.Errorf("reading %s: %w", m, err)
+	}
+	return nil
+}
+
+// adoptBackends adopts the backends of the adopted services. One that was removed and added again just
+// before the end is there twice: only the later one serves.
+func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
+	for index := range d.backends.items[:d.options.Limits.Backends+1] {
+		record := &d.backends.items[index]
+		if record.Flags&balancerBackendFlagsBACKEND_USED == 0 {
+			continue
+		}
+		endpoint := netip.AddrPortFrom(
+			addressOf(record.Address, record.Flags&balancerBackendFlagsBACKEND_IPV6 != 0), network16(record.Port))
+		st := byIndex[uint32(record.Service)]
+		serving := record.Flags&balancerBackendFlagsBACKEND_SERVING != 0
+		if st == nil || (st.backends[endpoint] != nil && !serving) {
+			*record = balancerBackend{Generation: record.Generation}
+			continue
+		}
+		if st.backends[endpoint] != nil {
+			d.removeBackend(st, endpoint)
+		}
+		d.freeIndex.backends.reserve(uint32(index))
+		st.backends[endpoint] = &backendState{index: uint16(index), down: !serving}
+		d.useHop(endpoint.Addr(), uint16(index))
+	}
+}

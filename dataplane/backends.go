@@ -1,0 +1,152 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sluicelb/sluice/dataplane/nexthop"
+)
+
+// hopUsers is a next hop and the backends whose records hold a copy of it.
+type hopUsers struct {
+	hop     nexthop.Hop
+	indices map[uint16]bool
+}
+
+// addBackends puts the backends of s that st lacks into the kernel, where nothing names them yet. Returns
+// their endpoints. d.mu must be held.
+func (d *Dataplane) addBackends(st *serviceState, s Service) ([]netip.AddrPort, error) {
+	var added []netip.AddrPort
+	for _, b := range s.Backends {
+		endpoint := b.endpoint()
+		if st.backends[endpoint] != nil {
+			continue
+		}
+		index, ok := d.takeIndex(d.freeIndex.backends)
+		if !ok {
+			for _, endpoint := range added {
+				d.removeBackend(st, endpoint)
+			}
+			return nil, fmt.Errorf("%w: %d backends (limits.backends)", ErrFull, d.options.Limits.Backends)
+		}
+		st.backends[endpoint] = &backendState{index: uint16(index), down: true}
+		added = append(added, endpoint)
+		d.resetCounters(uint16(index))
+		d.describe(st, endpoint, uint16(index))
+	}
+	return added, nil
+}
+
+// describe writes the record of a backend whose index was free.
+func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index uint16) {
+	record := balancerBackend{
+		Address:    words(endpoint.Addr()),
+		Port:       network16(endpoint.Port()),
+		Service:    uint16(st.index),
+		Generation: d.backends.items[index].Generation + 1,
+		Flags:      balancerBackendFlagsBACKEND_USED,
+	}
+	if endpoint.Addr().Is6() {
+		record.Flags |= balancerBackendFlagsBACKEND_IPV6
+	}
+	d.backends.items[index] = record
+	d.useHop(endpoint.Addr(), index)
+}
+
+// removeBackend takes a backend out of st, after no table names it any more. Its flows are unknown at
+// once; its index is free after a grace period. d.mu must be held.
+func (d *Dataplane) removeBackend(st *serviceState, endpoint netip.AddrPort) {
+	index := st.backends[endpoint].index
+	delete(st.backends, endpoint)
+	d.setServing(index, false)
+	d.retire(func() {
+		d.leaveHop(endpoint.Addr(), index)
+		d.backends.items[index] = balancerBackend{Generation: d.backends.items[index].Generation}
+		d.freeIndex.backends.release(uint32(index))
+	})
+}
+
+// setServing says whether the flows of a backend stay with it.
+func (d *Dataplane) setServing(index uint16, serving bool) {
+	record := &d.backends.items[index]
+	if serving {
+		record.Flags |= balancerBackendFlagsBACKEND_SERVING
+	} else {
+		record.Flags &^= balancerBackendFlagsBACKEND_SERVING
+	}
+}
+
+// useHop has the record of a backend follow the next hop of its address. d.mu must be held.
+func (d *Dataplane) useHop(address netip.Addr, index uint16) {
+	users := d.hops[address]
+	if users == nil {
+		users = &hopUsers{hop: d.resolver.Watch(address), indices: make(map[uint16]bool)}
+		d.hops[address] = users
+	}
+	users.indices[index] = true
+	d.writeHop(index, users.hop)
+}
+
+func (d *Dataplane) leaveHop(address netip.Addr, index uint16) {
+	users := d.hops[address]
+	delete(users.indices, index)
+	if len(users.indices) == 0 {
+		delete(d.hops, address)
+		d.resolver.Unwatch(address)
+	}
+}
+
+// hopChanged is called by the resolver.
+func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	users := d.hops[address]
+	if users == nil {
+		return
+	}
+	users.hop = hop
+	for index := range users.indices {
+		d.writeHop(index, hop)
+	}
+}
+
+// writeHop copies a next hop into the record of a backend, in stores of 8 bytes. A neighbour's new MAC
+// is one of them. Another interface takes three: while they are made, a packet may leave by the old
+// interface with the new MAC, or the reverse, which its switch drops.
+func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
+	record := &d.backends.items[index]
+	updated := *record
+	updated.Hop.Ifindex = 0
+	if hop.Resolved {
+		d.openDevice(hop.Index)
+		copy(updated.Hop.Mac[:], hop.MAC)
+		copy(updated.Hop.LocalMac[:], hop.LocalMAC)
+		updated.Hop.Mtu = uint16(min(hop.MTU, 65535))
+		updated.Hop.Vlan, updated.Hop.InnerVlan = 0, 0
+		if len(hop.VLANs) > 0 {
+			updated.Hop.Vlan = hop.VLANs[0]
+		}
+		if len(hop.VLANs) > 1 {
+			updated.Hop.InnerVlan = hop.VLANs[1]
+		}
+		updated.Hop.Ifindex = uint32(hop.Index)
+		updated.Source = words(hop.Source)
+	}
+	const stores = int(unsafe.Offsetof(record.Port)) / 8 // the hop and both addresses
+	from, to := (*[stores]uint64)(unsafe.Pointer(&updated)), (*[stores]uint64)(unsafe.Pointer(record))
+	for i := range stores {
+		atomic.StoreUint64(&to[i], from[i])
+	}
+}
+
+// openDevice lets packets leave by an interface. The kernel takes it out again when it removes the
+// interface.
+func (d *Dataplane) openDevice(ifindex int) {
+	if err := d.objects.Devices.Update(uint32(ifindex), uint32(ifindex), ebpf.UpdateAny); err != nil {
+		d.log.Error("packets cannot leave by the interface", "ifindex", ifindex, "error", err)
+	}
+}

@@ -1,0 +1,254 @@
+// Package dataplane owns everything of Sluice that lives in the kernel: the XDP programs, their maps, the
+// links to interfaces, and the next hops of backends. It does what it is told and decides nothing; who
+// decides is in the packages below brain, who tells is package control.
+package dataplane
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/sluicelb/sluice/dataplane/maglev"
+	"github.com/sluicelb/sluice/dataplane/nexthop"
+)
+
+var (
+	// ErrFull means that one of the Limits is reached; the message says which.
+	ErrFull = errors.New("limit reached")
+	// ErrIncompatible means that what is pinned was made with other limits or by another version.
+	ErrIncompatible = errors.New("incompatible with what is pinned")
+	// ErrInvalid means that a service contradicts itself; nothing was changed.
+	ErrInvalid = errors.New("invalid service")
+)
+
+// Options of Open. The zero value is usable but for PinPath.
+type Options struct {
+	PinPath  string    // a folder in a BPF file system, created when absent
+	Limits   Limits    // zero fields: DefaultLimits
+	NATPorts PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
+	HashSeed uint32    // equal on all hosts that share services
+	Logger   *slog.Logger
+}
+
+// Dataplane is the kernel's side of one network namespace. Safe for concurrent use.
+type Dataplane struct {
+	options  Options
+	log      *slog.Logger
+	resolver *nexthop.Resolver
+	grace    *grace
+	names    []string // of enum reason
+
+	mu        sync.Mutex
+	objects   balancerObjects
+	services  mapped[balancerService]
+	slots     mapped[balancerSlot]
+	backends  mapped[balancerBackend]
+	links     map[string]*attachment
+	state     map[ServiceKey]*serviceState
+	hops      map[netip.Addr]*hopUsers
+	freeIndex struct{ services, backends *indices }
+	regions   *regions
+	builder   maglev.Builder
+	scratch   []uint16
+	stats     Stats
+
+	retired    []*retired
+	retirement chan struct{}
+	stop       chan struct{}
+	stopped    sync.WaitGroup
+}
+
+// Open loads the programs and maps, or adopts those that are pinned under the path, in the network
+// namespace of the calling thread. Packets of adopted services go on undisturbed.
+//
+// Returns ErrIncompatible when what is pinned cannot be adopted.
+func Open(options Options) (*Dataplane, error) {
+	d := &Dataplane{
+		options:    options,
+		log:        cmp.Or(options.Logger, slog.Default()),
+		links:      make(map[string]*attachment),
+		state:      make(map[ServiceKey]*serviceState),
+		hops:       make(map[netip.Addr]*hopUsers),
+		retirement: make(chan struct{}, 1),
+		stop:       make(chan struct{}),
+	}
+	if err := d.open(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func (d *Dataplane) open() (err error) {
+	d.options.Limits = d.options.Limits.withDefaults()
+	if d.options.NATPorts == (PortRange{}) {
+		if d.options.NATPorts, err = freePorts(); err != nil {
+			return err
+		}
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return err
+	}
+	if err := preparePinPath(d.options.PinPath); err != nil {
+		return err
+	}
+	if err := d.load(); err != nil {
+		return err
+	}
+	if d.grace, err = newGrace(); err != nil {
+		return err
+	}
+	if d.resolver, err = nexthop.NewResolver(d.log, d.hopChanged); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.adopt(); err != nil {
+		return err
+	}
+	d.stopped.Go(d.reclaimInBackground)
+	return nil
+}
+
+// load creates or opens the maps, loads the program, and maps the arrays that user space writes.
+func (d *Dataplane) load() error {
+	spec, err := loadBalancer()
+	if err != nil {
+		return err
+	}
+	if d.names, err = reasonNames(spec); err != nil {
+		return err
+	}
+	d.size(spec)
+	for name, value := range map[string]any{
+		"nat_port_first": d.options.NATPorts.First,
+		"nat_port_last":  d.options.NATPorts.Last,
+		"hash_seed":      d.options.HashSeed,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	for name, m := range spec.Maps {
+		if name[0] != '.' { // .rodata belongs to one program
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	err = spec.LoadAndAssign(&d.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.options.PinPath}})
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		return fmt.Errorf("%w in %s: restore the limits they were made with, or remove them with `sluice unload`: %w",
+			ErrIncompatible, d.options.PinPath, err)
+	}
+	if err != nil {
+		return fmt.Errorf("loading the balancer: %w", err)
+	}
+	if d.services, err = mapArray[balancerService](d.objects.Services); err != nil {
+		return err
+	}
+	if d.slots, err = mapArray[balancerSlot](d.objects.Slots); err != nil {
+		return err
+	}
+	d.backends, err = mapArray[balancerBackend](d.objects.Backends)
+	return err
+}
+
+// size sets the sizes of the maps.
+func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
+	limits := d.options.Limits
+	perLine := uint32(len(balancerSlotLine{}.Slots))
+	for name, size := range map[string]uint32{
+		"services4": limits.Services,
+		"services6": limits.Services,
+		"services":  limits.Services,
+		"slots":     (limits.Slots + perLine - 1) / perLine,
+		"backends":  limits.Backends + 1, // index 0 is none
+		"counters":  limits.Backends + 1,
+		"flows4":    limits.Flows,
+		"flows6":    limits.Flows,
+		"replies4":  limits.Flows,
+		"replies6":  limits.Flows,
+		"reasons":   uint32(len(d.names)),
+		"devices":   maxDevices,
+	} {
+		spec.Maps[name].MaxEntries = size
+	}
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Services: cmp.Or(l.Services, DefaultLimits.Services),
+		Backends: cmp.Or(l.Backends, DefaultLimits.Backends),
+		Slots:    cmp.Or(l.Slots, DefaultLimits.Slots),
+		Flows:    cmp.Or(l.Flows, DefaultLimits.Flows),
+
+		TableSlots: cmp.Or(l.TableSlots, DefaultLimits.TableSlots),
+	}
+}
+
+// Close stops following the network and lets go of the kernel's objects. They stay pinned and attached:
+// packets keep flowing as they did at this moment.
+func (d *Dataplane) Close() error {
+	if d.resolver != nil {
+		d.resolver.Close()
+	}
+	d.mu.Lock()
+	select {
+	case <-d.stop:
+		d.mu.Unlock()
+		return nil
+	default:
+		close(d.stop)
+	}
+	d.mu.Unlock()
+	d.stopped.Wait()
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	errs := []error{d.services.close(), d.slots.close(), d.backends.close()}
+	for _, a := range d.links {
+		errs = append(errs, a.link.Close())
+	}
+	if d.grace != nil {
+		d.grace.close()
+	}
+	if d.objects.Balancer != nil {
+		errs = append(errs, d.objects.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Unload detaches the programs that are pinned under the path and removes everything there. It is no
+// error when nothing is.
+func Unload(pinPath string) error {
+	errs := []error{unpinLinks(filepath.Join(pinPath, linksFolder)), unpinLinks(filepath.Join(pinPath, decapFolder))}
+	if err := os.RemoveAll(pinPath); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Stats describes the tables.
+func (d *Dataplane) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stats := d.stats
+	stats.ServicesUsed, stats.ServicesTotal = len(d.state), int(d.options.Limits.Services)
+	stats.BackendsUsed, stats.BackendsTotal = d.freeIndex.backends.used, int(d.options.Limits.Backends)
+	stats.SlotsUsed, stats.SlotsTotal = int(d.regions.used), int(d.options.Limits.Slots)
+	return stats
+}
+
+// noteRewrite counts one table rewrite.
+func (d *Dataplane) noteRewrite(begin time.Time) {
+	d.stats.TableRewrites++
+	d.stats.LastRewrite = time.Since(begin)
+	d.stats.TotalRewrite += d.stats.LastRewrite
+}

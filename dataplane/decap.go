@@ -1,0 +1,54 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// AttachDecap puts the program that takes off outer headers on an interface of a backend, in the network
+// namespace of the calling thread. It stays when the process ends, until DetachDecap.
+func AttachDecap(name string, mode XDPMode, pinPath string) (Interface, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return Interface{}, err
+	}
+	if err := preparePinPath(pinPath); err != nil {
+		return Interface{}, err
+	}
+	var objects decapObjects
+	if err := loadDecapObjects(&objects, nil); err != nil {
+		return Interface{}, fmt.Errorf("loading the decapsulator: %w", err)
+	}
+	defer objects.Close()
+	a, err := attach(name, mode, objects.Decap, filepath.Join(pinPath, decapFolder, name))
+	if err != nil {
+		return Interface{}, err
+	}
+	defer a.link.Close()
+	return describeInterface(name, a)
+}
+
+// DetachDecap takes the program off an interface. It returns an error that wraps os.ErrNotExist when the
+// program is not there.
+func DetachDecap(name, pinPath string) error {
+	pin := filepath.Join(pinPath, decapFolder, name)
+	if _, err := os.Stat(pin); err != nil {
+		return fmt.Errorf("no decapsulator on interface %s: %w", name, err)
+	}
+	if err := unpinLink(pin); err != nil {
+		return err
+	}
+	// The folders go with the last pin in them.
+	for _, folder := range []string{filepath.Dir(pin), pinPath} {
+		if err := os.Remove(folder); err != nil {
+			if names, _ := pins(folder); len(names) > 0 {
+				return nil
+			}
+			return errors.Join(err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+/* Protocol headers and constants that the kernel's user-space headers leave out. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define always_inline static __always_inline
+
+/* IEEE 802.1Q tag as it follows the MAC addresses' EtherType. */
+struct vlan_tag {
+	__be16 tci;
+	__be16 ethertype;
+};
+
+#define VLAN_ID 0x0fff
+
+/* RFC 791, flags and fragment offset. */
+#define IPV4_DONT_FRAGMENT 0x4000
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+
+/* RFC 6040: the two ECN bits of the TOS or traffic class octet. */
+#define ECN_MASK 3
+#define ECN_CE 3
+
+/* The head of every IPv6 extension header but the fragment header (RFC 8200,
+ * section 4): length in units of 8 bytes, the first not counted; of the
+ * authentication header (RFC 4302) in units of 4 bytes, the first two not
+ * counted.
+ */
+struct extension {
+	__u8 next;
+	__u8 length;
+	__u8 type;
+	__u8 segments_left; /* of the routing header only */
+	__u32 data;
+};
+
+/* Default TTL of headers made here (RFC 1700, "IP time to live"). */
+#define OUTER_TTL 64
