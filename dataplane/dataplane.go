@@ -184,12 +184,11 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 
 func (l Limits) withDefaults() Limits {
 	return Limits{
-		Services: cmp.Or(l.Services, DefaultLimits.Services),
-		Backends: cmp.Or(l.Backends, DefaultLimits.Backends),
-		Slots:    cmp.Or(l.Slots, DefaultLimits.Slots),
-		Flows:    cmp.Or(l.Flows, DefaultLimits.Flows),
-
+		Services:   cmp.Or(l.Services, DefaultLimits.Services),
+		Backends:   cmp.Or(l.Backends, DefaultLimits.Backends),
+		Slots:      cmp.Or(l.Slots, DefaultLimits.Slots),
 		TableSlots: cmp.Or(l.TableSlots, DefaultLimits.TableSlots),
+		Flows:      cmp.Or(l.Flows, DefaultLimits.Flows),
 	}
 }
 

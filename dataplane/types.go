@@ -154,16 +154,15 @@ type Backend struct {
 // Limits are the sizes of the kernel's tables, fixed while the pinned objects live but for TableSlots.
 // A zero field means the one of DefaultLimits.
 type Limits struct {
-	Services uint32 // 1..65536
-	Backends uint32 // in all services together, 1..65535
-	Slots    uint32 // of all Maglev tables together, 4 bytes each
-	Flows    uint32 // remembered per address family, about 100 bytes (IPv4) and 130 bytes (IPv6) each
-
-	TableSlots uint32 // of the largest Maglev table, see maglev.Size
+	Services   uint32 `json:"services"`    // 1..65536
+	Backends   uint32 `json:"backends"`    // in all services together, 1..65535
+	Slots      uint32 `json:"slots"`       // of all Maglev tables together, 4 bytes each
+	TableSlots uint32 `json:"table-slots"` // of the largest Maglev table, see maglev.Size
+	Flows      uint32 `json:"flows"`       // remembered per address family, 200 bytes (IPv4) to 270 (IPv6) each
 }
 
 // DefaultLimits hold 4,096 services and 65,535 backends however they are distributed.
-var DefaultLimits = Limits{Services: 4096, Backends: 65535, Slots: 16 << 20, Flows: 512 << 10, TableSlots: maglev.DefaultTop}
+var DefaultLimits = Limits{Services: 4096, Backends: 65535, Slots: 16 << 20, TableSlots: maglev.DefaultTop, Flows: 512 << 10}
 
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }

@@ -1,0 +1,198 @@
+// Package control is the daemon: it keeps the desired state, serves the API through which people change it,
+// and has the dataplane follow it and the health of the backends.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluicelb/sluice/brain/health"
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// Daemon is one running daemon.
+type Daemon struct {
+	config     Config
+	version    string
+	started    time.Time
+	log        *slog.Logger
+	level      *slog.LevelVar
+	rules      rules
+	store      *Store
+	dataplane  *dataplane.Dataplane
+	reconciler *reconciler
+}
+
+// Run is the daemon. It returns nil after ctx has ended, and leaves the kernel forwarding as it was then.
+func Run(ctx context.Context, config Config, version string) error {
+	d := &Daemon{config: config, version: version, started: time.Now(), level: new(slog.LevelVar)}
+	d.level.Set(config.Log.Level.slog())
+	d.log = config.Log.logger(d.level)
+	d.rules = rules{defaults: config.Defaults, limits: config.Limits}
+
+	listener, err := config.API.listen()
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	metrics, err := config.Metrics.listen()
+	if err != nil {
+		return err
+	}
+	if metrics != nil {
+		defer metrics.Close()
+	}
+	if d.store, err = OpenStore(config.Store); err != nil {
+		return err
+	}
+	defer d.store.Close()
+	if err := d.openDataplane(); err != nil {
+		return err
+	}
+	defer d.dataplane.Close()
+	d.reconciler = newReconciler(d.dataplane, config.Defaults, d.log, health.Options{})
+	d.reconciler.want(d.store.Manifest())
+	return d.serve(ctx, listener, metrics)
+}
+
+// openDataplane opens the dataplane and attaches it to the interfaces. Those that are attached and not
+// configured any more are let go.
+func (d *Daemon) openDataplane() error {
+	for _, name := range d.config.Interfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			return fmt.Errorf("interfaces: %s: %w (`ip link` lists the ones there are)", name, err)
+		}
+	}
+	dp, err := dataplane.Open(dataplane.Options{
+		PinPath:  d.config.PinPath,
+		Limits:   d.config.Limits,
+		NATPorts: d.config.NAT.Ports,
+		HashSeed: d.config.HashSeed,
+		Logger:   d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.dataplane = dp
+	for _, i := range dp.Interfaces() {
+		if !slices.Contains(d.config.Interfaces, i.Name) {
+			if err := dp.Detach(i.Name); err != nil {
+				return errors.Join(err, dp.Close())
+			}
+		}
+	}
+	for _, name := range d.config.Interfaces {
+		if err := d.attach(name); err != nil {
+			return errors.Join(err, dp.Close())
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) attach(name string) error {
+	i, err := d.dataplane.Attach(name, d.config.XDPMode)
+	if err == nil {
+		d.log.Info("attached", "interface", name, "mode", i.Mode, "reason", i.Reason)
+	}
+	return err
+}
+
+// serve does everything at once until ctx ends or one part fails.
+func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { d.reconciler.run(ctx); return nil })
+	group.Go(func() error { d.keepAttached(ctx); return nil })
+	group.Go(func() error { return serveHTTP(ctx, listener, d.handler()) })
+	if metrics != nil {
+		group.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
+	}
+	d.log.Info("ready", "version", d.version, "socket", d.config.API.Socket, "services", len(d.store.Manifest().Services))
+	if err := notifyReady(); err != nil {
+		d.log.Warn("cannot tell the service manager that the daemon is ready", "error", err)
+	}
+	err := group.Wait()
+	if removed := os.Remove(d.config.API.Socket); removed != nil {
+		d.log.Warn("cannot remove the API's socket", "error", removed)
+	}
+	d.log.Info("stopped; packets keep flowing as they did (`sluice unload` ends that)")
+	return err
+}
+
+// drainTime is how long calls may take to end when the daemon stops.
+const drainTime = 2 * time.Second
+
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() {
+		ending, cancel := context.WithTimeout(context.Background(), drainTime)
+		defer cancel()
+		if server.Shutdown(ending) != nil {
+			server.Close()
+		}
+	})
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// reattachInterval is how often interfaces that vanished are looked for.
+const reattachInterval = time.Second
+
+// keepAttached attaches again to interfaces that were removed and made anew.
+func (d *Daemon) keepAttached(ctx context.Context) {
+	ticker := time.NewTicker(reattachInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, i := range d.dataplane.Interfaces() {
+			now, err := net.InterfaceByName(i.Name)
+			if err != nil || now.Index == i.Index {
+				continue
+			}
+			if err := d.attach(i.Name); err != nil {
+				d.log.Error("cannot attach to an interface that came back; trying again", "error", err)
+			}
+		}
+	}
+}
+
+// notifyReady tells systemd that the daemon serves (sd_notify(3)), when that is what started it.
+func notifyReady() error {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return nil
+	}
+	conn, err := net.Dial("unixgram", socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte("READY=1"))
+	return err
+}
+
+func (l Level) slog() slog.Level { return slog.Level(l) }
+
+// logger logs to standard error.
+func (c LogConfig) logger(level *slog.LevelVar) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}

@@ -1,0 +1,299 @@
+package control
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// rules are what every desired state obeys. Their methods change a Manifest as Store.Update hands it
+// out: they replace services, never modify them. An error leaves the Manifest in any state.
+type rules struct {
+	defaults Defaults
+	limits   dataplane.Limits
+}
+
+// create adds a service and returns it completed.
+func (r rules) create(m *Manifest, s Service) (Service, error) {
+	s = s.clone()
+	if err := s.complete(r.defaults); err != nil {
+		return Service{}, &FieldError{Path: err.Path, Service: s.Name, Problem: err.Problem}
+	}
+	m.Services = append(m.Services, s)
+	return s, r.check(m)
+}
+
+// update changes a service and returns it as it is then.
+func (r rules) update(m *Manifest, ref string, p ServicePatch) (Service, error) {
+	return r.change(m, ref, func(s *Service) error {
+		if p.Name != nil {
+			s.Name = *p.Name
+		}
+		if p.Mode != nil {
+			s.Mode = p.Mode
+		}
+		if p.Probe != nil {
+			probe := Probe{}
+			if s.Probe != nil {
+				probe = *s.Probe
+			}
+			probe.merge(*p.Probe)
+			s.Probe = &probe
+		}
+		return nil
+	})
+}
+
+// remove removes a service.
+func (r rules) remove(m *Manifest, ref string) error {
+	i, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	m.Services = slices.Delete(m.Services, i, i+1)
+	return nil
+}
+
+// addBackend adds a backend to a service and returns it completed.
+func (r rules) addBackend(m *Manifest, ref string, b Backend) (Backend, error) {
+	s, err := r.change(m, ref, func(s *Service) error {
+		s.Backends = append(s.Backends, b)
+		last := &s.Backends[len(s.Backends)-1]
+		last.Weight = clonePointer(b.Weight)
+		s.completeBackends()
+		for i := range s.Backends[:len(s.Backends)-1] {
+			switch other := &s.Backends[i]; {
+			case other.Address == last.Address && other.Port == last.Port:
+				return tag(ErrConflict, "service %q has backend %s already, as %q", s.Name, last.defaultName(true), other.Name)
+			case other.Name == last.Name:
+				return tag(ErrConflict, "service %q has a backend %q already", s.Name, last.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Backend{}, err
+	}
+	return s.Backends[len(s.Backends)-1], nil
+}
+
+// updateBackend changes a backend and returns it as it is then.
+func (r rules) updateBackend(m *Manifest, service, ref string, p BackendPatch) (Backend, error) {
+	var at int
+	s, err := r.change(m, service, func(s *Service) (err error) {
+		if at, err = s.find(ref); err != nil {
+			return err
+		}
+		b := &s.Backends[at]
+		if p.Name != nil {
+			b.Name = *p.Name
+		}
+		if p.Weight != nil {
+			b.Weight = p.Weight
+		}
+		if p.State != nil {
+			b.State = *p.State
+		}
+		return nil
+	})
+	if err != nil {
+		return Backend{}, err
+	}
+	return s.Backends[at], nil
+}
+
+// removeBackend removes a backend from a service.
+func (r rules) removeBackend(m *Manifest, service, ref string) error {
+	_, err := r.change(m, service, func(s *Service) error {
+		i, err := s.find(ref)
+		if err != nil {
+			return err
+		}
+		s.Backends = slices.Delete(s.Backends, i, i+1)
+		return nil
+	})
+	return err
+}
+
+// change replaces a service by a changed copy and returns it completed.
+func (r rules) change(m *Manifest, ref string, edit func(*Service) error) (Service, error) {
+	i, err := m.find(ref)
+	if err != nil {
+		return Service{}, err
+	}
+	s := m.Services[i].clone()
+	if err := edit(&s); err != nil {
+		return Service{}, err
+	}
+	if err := s.complete(r.defaults); err != nil {
+		return Service{}, &FieldError{Path: err.Path, Service: m.Services[i].Name, Problem: err.Problem}
+	}
+	m.Services[i] = s
+	return s, r.check(m)
+}
+
+// apply makes the listed services what is listed and says what that changes.
+func (r rules) apply(m *Manifest, request ApplyRequest) (ApplyResult, error) {
+	listed := Manifest{Services: request.Services}.clone()
+	m.adoptNames(listed)
+	if err := listed.complete(r.defaults); err != nil {
+		return ApplyResult{}, err
+	}
+	result := ApplyResult{Changes: []Change{}, Kept: []string{}}
+	next := listed
+	for _, p := range pairs(m.Services, listed.Services) {
+		if p.after == nil && !request.Prune {
+			next.Services = append(next.Services, *p.before)
+			result.Kept = append(result.Kept, p.before.Name)
+		}
+	}
+	slices.Sort(result.Kept)
+	if err := r.check(&next); err != nil {
+		return ApplyResult{}, err
+	}
+	result.Changes = append(result.Changes, difference(m.Services, next.Services)...)
+	m.Services = next.Services
+	return result, nil
+}
+
+// adoptNames gives services and backends that are listed without a name the one they have already.
+func (m *Manifest) adoptNames(listed Manifest) {
+	names := make(map[string]*Service, len(m.Services))
+	keys := make(map[dataplane.ServiceKey]*Service, len(m.Services))
+	for i := range m.Services {
+		s := &m.Services[i]
+		names[s.Name], keys[s.Key()] = s, s
+	}
+	for i := range listed.Services {
+		s := &listed.Services[i]
+		key := dataplane.ServiceKey{
+			Address: s.Address.Unmap(), Port: s.Port, Protocol: cmp.Or(s.Protocol, dataplane.ProtocolTCP),
+		}
+		present := keys[key]
+		if s.Name != "" && names[s.Name] != nil {
+			present = names[s.Name]
+		}
+		if present == nil {
+			continue
+		}
+		s.Name = cmp.Or(s.Name, present.Name)
+		s.adoptNames(present)
+	}
+}
+
+func (s *Service) adoptNames(present *Service) {
+	names := make(map[netip.AddrPort]string, len(present.Backends))
+	for _, b := range present.Backends {
+		names[b.place()] = b.Name
+	}
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		b.Name = cmp.Or(b.Name, names[netip.AddrPortFrom(b.Address.Unmap(), cmp.Or(b.Port, s.Port))])
+	}
+}
+
+// check looks at what concerns several services. All of them are complete.
+func (r rules) check(m *Manifest) error {
+	names := make(map[string]bool, len(m.Services))
+	keys := make(map[dataplane.ServiceKey]string, len(m.Services))
+	backends := 0
+	for i := range m.Services {
+		s := &m.Services[i]
+		if names[s.Name] {
+			return tag(ErrConflict, "there is a service %q already", s.Name)
+		}
+		if other, used := keys[s.Key()]; used {
+			return tag(ErrConflict, "service %q cannot have %s, which is that of service %q", s.Name, s.Key(), other)
+		}
+		names[s.Name], keys[s.Key()] = true, s.Name
+		backends += len(s.Backends)
+	}
+	if limit := int(r.limits.Services); len(m.Services) > limit {
+		return tag(ErrInvalid, "%d services are more than the %d of limits.services", len(m.Services), limit)
+	}
+	if limit := int(r.limits.Backends); backends > limit {
+		return tag(ErrInvalid, "%d backends are more than the %d of limits.backends", backends, limit)
+	}
+	return nil
+}
+
+// find returns the index of the service with a name, or with an address in any of the forms
+// "10.0.0.1", "10.0.0.1:80", "10.0.0.1:80/tcp" and "10.0.0.1:*/tcp".
+func (m *Manifest) find(ref string) (int, error) {
+	if i := slices.IndexFunc(m.Services, func(s Service) bool { return s.Name == ref }); i >= 0 {
+		return i, nil
+	}
+	var found []int
+	if matches := keyMatcher(ref); matches != nil {
+		for i := range m.Services {
+			if matches(m.Services[i].Key()) {
+				found = append(found, i)
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return 0, tag(ErrNotFound, "there is no service %q", ref)
+	case 1:
+		return found[0], nil
+	}
+	names := make([]string, len(found))
+	for i, at := range found {
+		names[i] = m.Services[at].Name
+	}
+	return 0, tag(ErrInvalid, "%q may be any of these services: %s; use the name", ref, strings.Join(names, ", "))
+}
+
+// keyMatcher returns a test for the keys that ref can mean, nil when it is no address.
+func keyMatcher(ref string) func(dataplane.ServiceKey) bool {
+	text, protocol, withProtocol := strings.Cut(ref, "/")
+	text, everyPort := strings.CutSuffix(text, ":*")
+	address, port, err := ParseAddress(text)
+	if err != nil {
+		return nil
+	}
+	return func(k dataplane.ServiceKey) bool {
+		return k.Address == address &&
+			(port == 0 || k.Port == port) && (!everyPort || k.Port == 0) &&
+			(!withProtocol || k.Protocol.String() == protocol)
+	}
+}
+
+// find returns the index of the backend with a name, or with an address with or without its port.
+func (s *Service) find(ref string) (int, error) {
+	if i := slices.IndexFunc(s.Backends, func(b Backend) bool { return b.Name == ref }); i >= 0 {
+		return i, nil
+	}
+	var found []int
+	if address, port, err := ParseAddress(ref); err == nil {
+		for i, b := range s.Backends {
+			if b.Address == address && (port == 0 || b.Port == port) {
+				found = append(found, i)
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return 0, tag(ErrNotFound, "service %q has no backend %q", s.Name, ref)
+	case 1:
+		return found[0], nil
+	}
+	return 0, tag(ErrInvalid, "%q may be any of %d backends of service %q; use the name or the port", ref, len(found), s.Name)
+}
+
+// place is what tells the backends of a service apart.
+func (b *Backend) place() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
+
+func (s *Service) equal(o *Service) bool {
+	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) &&
+		slices.EqualFunc(s.Backends, o.Backends, func(a, b Backend) bool {
+			return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State
+		})
+}
+
+func equalPointers[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}

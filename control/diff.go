@@ -1,0 +1,158 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// pair is an object before and after a change; one of both may be nil.
+type pair[T any] struct{ before, after *T }
+
+// match pairs the objects that are the same by the first identity that says so, and gives what is left
+// alone: first the pairs with an after, in its order, then those that are gone.
+func match[T any](before, after []T, identities ...func(*T) any) []pair[T] {
+	result := make([]pair[T], len(after))
+	for i := range after {
+		result[i].after = &after[i]
+	}
+	left := make([]*T, len(before))
+	for i := range before {
+		left[i] = &before[i]
+	}
+	for _, identity := range identities {
+		at := make(map[any]int, len(left))
+		for i, object := range left {
+			if object != nil {
+				at[identity(object)] = i
+			}
+		}
+		for i := range result {
+			if j, known := at[identity(result[i].after)]; known && result[i].before == nil {
+				result[i].before, left[j] = left[j], nil
+				delete(at, identity(result[i].after))
+			}
+		}
+	}
+	for _, object := range left {
+		if object != nil {
+			result = append(result, pair[T]{before: object})
+		}
+	}
+	return result
+}
+
+// pairs matches services by name, then by key: a service that only has another name is the same.
+func pairs(before, after []Service) []pair[Service] {
+	return match(before, after,
+		func(s *Service) any { return s.Name },
+		func(s *Service) any { return s.Key() })
+}
+
+// difference says what turns one desired state into another, in the order of the names.
+func difference(before, after []Service) []Change {
+	var changes []Change
+	services := pairs(before, after)
+	slices.SortStableFunc(services, func(a, b pair[Service]) int {
+		return cmp.Compare(cmp.Or(a.after, a.before).Name, cmp.Or(b.after, b.before).Name)
+	})
+	for _, p := range services {
+		switch {
+		case p.before == nil:
+			changes = append(changes, Change{ActionCreate, KindService, p.after.Name, p.after.summary()})
+		case p.after == nil:
+			changes = append(changes, Change{ActionRemove, KindService, p.before.Name, p.before.summary()})
+		case !p.before.equal(p.after):
+			if detail := p.after.changesSince(p.before); detail != "" {
+				changes = append(changes, Change{ActionUpdate, KindService, p.after.Name, detail})
+			}
+			changes = append(changes, backendChanges(p.before, p.after)...)
+		}
+	}
+	return changes
+}
+
+// backendChanges matches by place, then by name: a backend that moves to another address keeps its name.
+func backendChanges(before, after *Service) []Change {
+	var changes []Change
+	for _, p := range match(before.Backends, after.Backends,
+		func(b *Backend) any { return b.place() },
+		func(b *Backend) any { return b.Name }) {
+		name := after.Name + "/" + cmp.Or(p.after, p.before).Name
+		switch {
+		case p.before == nil:
+			changes = append(changes, Change{ActionCreate, KindBackend, name, p.after.summary()})
+		case p.after == nil:
+			changes = append(changes, Change{ActionRemove, KindBackend, name, p.before.summary()})
+		default:
+			if detail := p.after.changesSince(p.before); detail != "" {
+				changes = append(changes, Change{ActionUpdate, KindBackend, name, detail})
+			}
+		}
+	}
+	return changes
+}
+
+func (s *Service) summary() string {
+	plural := "s"
+	if len(s.Backends) == 1 {
+		plural = ""
+	}
+	return fmt.Sprintf("%s %s, %d backend%s", s.Key(), s.Mode, len(s.Backends), plural)
+}
+
+func (b *Backend) summary() string {
+	text := fmt.Sprintf("%s weight %d", b.defaultName(true), *b.Weight)
+	if b.State != StateUp {
+		text += " state " + string(b.State)
+	}
+	return text
+}
+
+func (s *Service) changesSince(before *Service) string {
+	var d details
+	was, is := Probe{}, Probe{}
+	if before.Probe != nil {
+		was = *before.Probe
+	}
+	if s.Probe != nil {
+		is = *s.Probe
+	}
+	d.add("name", before.Name, s.Name)
+	d.add("address", before.Key(), s.Key())
+	d.add("mode", *before.Mode, *s.Mode)
+	d.add("probe.type", orDefault(was.Type), orDefault(is.Type))
+	d.add("probe.port", orDefault(was.Port), orDefault(is.Port))
+	d.add("probe.interval", orDefault(was.Interval), orDefault(is.Interval))
+	d.add("probe.timeout", orDefault(was.Timeout), orDefault(is.Timeout))
+	d.add("probe.rise", orDefault(was.Rise), orDefault(is.Rise))
+	d.add("probe.fall", orDefault(was.Fall), orDefault(is.Fall))
+	return strings.Join(d, ", ")
+}
+
+func (b *Backend) changesSince(before *Backend) string {
+	var d details
+	d.add("name", before.Name, b.Name)
+	d.add("address", before.defaultName(true), b.defaultName(true))
+	d.add("weight", *before.Weight, *b.Weight)
+	d.add("state", before.State, b.State)
+	return strings.Join(d, ", ")
+}
+
+// details collects texts such as "weight 100 -> 50".
+type details []string
+
+func (d *details) add(field string, before, after any) {
+	if before != after {
+		*d = append(*d, fmt.Sprintf("%s %v -> %v", field, before, after))
+	}
+}
+
+func orDefault[T comparable](value T) any {
+	var zero T
+	if value == zero {
+		return "default"
+	}
+	return value
+}

@@ -1,0 +1,115 @@
+package control
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// listen opens the address of /metrics; nil when metrics are switched off.
+func (c MetricsConfig) listen() (net.Listener, error) {
+	if c.Address == "" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", c.Address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics.address %s: %w (\"\" switches metrics off)", c.Address, err)
+	}
+	return listener, nil
+}
+
+// metricsHandler serves /metrics, made from the daemon's status at each scrape.
+func (d *Daemon) metricsHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		statusCollector{d.status},
+	)
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// statusCollector turns a Status into metrics.
+type statusCollector struct{ status func() Status }
+
+func metric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("sluice_"+name, help, labels, nil)
+}
+
+var (
+	buildInfo       = metric("build_info", "Always 1.", "version")
+	serviceStates   = metric("service_state", "1 for the state that a service is in.", "service", "state")
+	backendPackets  = metric("backend_packets_total", "Packets from clients sent to a backend.", "service", "backend")
+	backendBytes    = metric("backend_bytes_total", "Bytes of these packets' frames as received.", "service", "backend")
+	backendFlows    = metric("backend_new_flows_total", "Flows that began at a backend.", "service", "backend")
+	backendReplies  = metric("backend_replies_total", "Packets of a backend sent back to clients, in nat mode.", "service", "backend")
+	backendStates   = metric("backend_state", "1 for the state that a backend is in.", "service", "backend", "state")
+	backendResolved = metric("backend_next_hop_resolved", "1 when packets for a backend can leave the host.", "service", "backend")
+	backendShare    = metric("backend_slot_share", "Share of its service's slots, 0 to 1.", "service", "backend")
+	passes          = metric("passes_total", "Packets left to the host's own stack.", "reason")
+	drops           = metric("drops_total", "Packets dropped.", "reason")
+	rewrites        = metric("table_rewrites_total", "Maglev tables built and switched to.")
+	rewriteSeconds  = metric("table_rewrite_seconds_total", "Time that table rewrites took.")
+	lastRewrite     = metric("table_last_rewrite_seconds", "Time that the latest table rewrite took.")
+	slotsUsed       = metric("slots_used", "Slots of Maglev tables in use.")
+	problems        = metric("problems", "Things that are wrong now; `sluice status` names them.")
+)
+
+// Describe declares nothing: the collector is unchecked, since its metrics depend on the services.
+func (c statusCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the status.
+func (c statusCollector) Collect(out chan<- prometheus.Metric) {
+	status := c.status()
+	emit := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
+	}
+	emit(buildInfo, prometheus.GaugeValue, 1, status.Version)
+	emit(problems, prometheus.GaugeValue, float64(len(status.Problems)))
+	for reason, count := range status.Reasons {
+		if name, dropped := strings.CutPrefix(reason, "drop_"); dropped {
+			emit(drops, prometheus.CounterValue, float64(count), name)
+		} else {
+			emit(passes, prometheus.CounterValue, float64(count), strings.TrimPrefix(reason, "pass_"))
+		}
+	}
+	emit(rewrites, prometheus.CounterValue, float64(status.Tables.TableRewrites))
+	emit(rewriteSeconds, prometheus.CounterValue, status.Tables.TotalRewrite.Seconds())
+	emit(lastRewrite, prometheus.GaugeValue, status.Tables.LastRewrite.Seconds())
+	emit(slotsUsed, prometheus.GaugeValue, float64(status.Tables.SlotsUsed))
+	for i := range status.Services {
+		status.Services[i].collect(emit)
+	}
+}
+
+func (s *ServiceStatus) collect(emit func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	for _, state := range []ServiceState{ServiceOK, ServiceDegraded, ServiceFailed, ServicePanic} {
+		emit(serviceStates, prometheus.GaugeValue, oneIf(s.State == state), s.Name, string(state))
+	}
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		emit(backendPackets, prometheus.CounterValue, float64(b.Packets), s.Name, b.Name)
+		emit(backendBytes, prometheus.CounterValue, float64(b.Bytes), s.Name, b.Name)
+		emit(backendFlows, prometheus.CounterValue, float64(b.NewFlows), s.Name, b.Name)
+		emit(backendReplies, prometheus.CounterValue, float64(b.Replies), s.Name, b.Name)
+		emit(backendResolved, prometheus.GaugeValue, oneIf(b.NextHop.Resolved), s.Name, b.Name)
+		emit(backendShare, prometheus.GaugeValue, b.Share, s.Name, b.Name)
+		for _, state := range []State{StateUp, StateDraining, StateDown} {
+			emit(backendStates, prometheus.GaugeValue, oneIf(b.State == state), s.Name, b.Name, string(state))
+		}
+	}
+}
+
+func oneIf(condition bool) float64 {
+	if condition {
+		return 1
+	}
+	return 0
+}

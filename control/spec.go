@@ -1,0 +1,392 @@
+package control
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// Manifest is a set of services: what apply reads, export writes and the store holds.
+type Manifest struct {
+	Services []Service `json:"services"`
+}
+
+// Service is the desired state of one service. What comes from the daemon has every field filled in,
+// except Probe, which stays as it was written so that it follows the daemon's defaults.
+type Service struct {
+	Name     string             `json:"name,omitempty" maxLength:"63" doc:"Lower-case letters, digits, '.' and '-'. Default: made of protocol, address and port"`
+	Address  netip.Addr         `json:"address" doc:"The virtual address that clients talk to"`
+	Port     uint16             `json:"port,omitempty" doc:"0 or absent is every port"`
+	Protocol dataplane.Protocol `json:"protocol,omitzero" enum:"tcp,udp" doc:"Default: tcp"`
+	Mode     *dataplane.Mode    `json:"mode,omitempty" enum:"nat,l2,ipip" doc:"Default: the daemon's defaults.mode"`
+	Probe    *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
+	Backends []Backend          `json:"backends,omitempty" nullable:"true"`
+}
+
+// Backend is the desired state of one backend of a service.
+type Backend struct {
+	Name    string     `json:"name,omitempty" maxLength:"63" doc:"Unique in the service. Default: the address, with the port when two backends share the address"`
+	Address netip.Addr `json:"address"`
+	Port    uint16     `json:"port,omitempty" doc:"Default: the service's port. Only in nat mode it may differ"`
+	Weight  *int       `json:"weight,omitempty" minimum:"0" maximum:"1000" doc:"Default: 100. A backend with weight 0 takes no new flows"`
+	State   State      `json:"state,omitempty" enum:"up,draining,down" doc:"Default: up"`
+}
+
+// State is the state of a backend: as the user wishes it in a Backend, as it is in a BackendStatus.
+type State string
+
+// The states of a backend.
+const (
+	StateUp       State = "up"       // takes new flows
+	StateDraining State = "draining" // keeps its flows and takes no new ones
+	StateDown     State = "down"     // its flows move to other backends
+)
+
+// Probe is how the backends of a service are watched. A zero field means the daemon's default for it.
+type Probe struct {
+	Type     ProbeType `json:"type,omitempty" enum:"tcp,none" doc:"Default: tcp for tcp services and wherever a port is given here, otherwise none"`
+	Port     uint16    `json:"port,omitempty" doc:"Default: the backend's port"`
+	Interval Duration  `json:"interval,omitzero" doc:"From one probe to the next, 10ms to 1h"`
+	Timeout  Duration  `json:"timeout,omitzero" doc:"1ms to 1m"`
+	Rise     int       `json:"rise,omitempty" minimum:"0" maximum:"100" doc:"Successes in a row that bring a backend back"`
+	Fall     int       `json:"fall,omitempty" minimum:"0" maximum:"100" doc:"Failures in a row that take a backend out"`
+}
+
+// ProbeType is a kind of probe.
+type ProbeType string
+
+// The kinds of probes.
+const (
+	ProbeTCP  ProbeType = "tcp"  // the backend must accept a TCP connection
+	ProbeNone ProbeType = "none" // the backend is taken to be healthy
+)
+
+// Limits of the values in a Service.
+const (
+	DefaultWeight = 100
+	MaxWeight     = 1000
+	maxNameLength = 63
+)
+
+// Defaults fill in what a Service leaves open.
+type Defaults struct {
+	Mode  dataplane.Mode `json:"mode"`
+	Probe Probe          `json:"probe"` // Type and Port are a service's own
+}
+
+// builtinDefaults hold where the configuration says nothing else.
+var builtinDefaults = Defaults{
+	Mode: dataplane.ModeNAT,
+	Probe: Probe{
+		Interval: Duration(200 * time.Millisecond),
+		Timeout:  Duration(100 * time.Millisecond),
+		Rise:     2,
+		Fall:     3,
+	},
+}
+
+// ServicePatch changes a service; nil fields leave what is there.
+type ServicePatch struct {
+	Name  *string         `json:"name,omitempty" maxLength:"63"`
+	Mode  *dataplane.Mode `json:"mode,omitempty" enum:"nat,l2,ipip"`
+	Probe *Probe          `json:"probe,omitempty" doc:"Its absent fields stay as they are"`
+}
+
+// BackendPatch changes a backend; nil fields leave what is there.
+type BackendPatch struct {
+	Name   *string `json:"name,omitempty" maxLength:"63"`
+	Weight *int    `json:"weight,omitempty" minimum:"0" maximum:"1000"`
+	State  *State  `json:"state,omitempty" enum:"up,draining,down"`
+}
+
+// Duration is a time.Duration whose text is that of time.ParseDuration, such as "200ms".
+type Duration time.Duration
+
+// String returns for example "200ms".
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText returns String.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText accepts what time.ParseDuration does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no duration such as 200ms", text)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// FieldError is a value that a service or a manifest cannot have. It is an ErrInvalid.
+type FieldError struct {
+	Path    string // of the field, such as "services[2].backends[1].weight"
+	Service string // name of the service it belongs to, "" when it has none
+	Problem string // what is wrong and what is allowed
+}
+
+// Error returns for example `services[2] "web": backends[1]: weight: 1200 is not within 0..1000`.
+func (e *FieldError) Error() string {
+	parts := strings.Split(e.Path, ".")
+	if e.Service != "" {
+		if strings.HasPrefix(e.Path, "services[") {
+			parts[0] += " " + strconv.Quote(e.Service)
+		} else {
+			parts = append([]string{"service " + strconv.Quote(e.Service)}, parts...)
+		}
+	}
+	return strings.Join(append(parts, e.Problem), ": ")
+}
+
+// Unwrap returns ErrInvalid.
+func (e *FieldError) Unwrap() error { return ErrInvalid }
+
+func invalid(path, format string, args ...any) *FieldError {
+	return &FieldError{Path: path, Problem: fmt.Sprintf(format, args...)}
+}
+
+// under returns e with its path inside that of an enclosing field.
+func (e *FieldError) under(path, service string) *FieldError {
+	return &FieldError{Path: path + "." + e.Path, Service: service, Problem: e.Problem}
+}
+
+// Key is what the kernel knows the service by.
+func (s *Service) Key() dataplane.ServiceKey {
+	return dataplane.ServiceKey{Address: s.Address, Port: s.Port, Protocol: s.Protocol}
+}
+
+// clone returns a copy that shares nothing with s.
+func (s *Service) clone() Service {
+	c := *s
+	c.Mode = clonePointer(s.Mode)
+	c.Probe = clonePointer(s.Probe)
+	c.Backends = slices.Clone(s.Backends)
+	for i := range c.Backends {
+		c.Backends[i].Weight = clonePointer(c.Backends[i].Weight)
+	}
+	return c
+}
+
+func clonePointer[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
+}
+
+// complete fills in what is open, then checks everything that can be checked on one service alone.
+func (s *Service) complete(d Defaults) *FieldError {
+	s.Address = s.Address.Unmap()
+	if s.Protocol == 0 {
+		s.Protocol = dataplane.ProtocolTCP
+	}
+	if s.Mode == nil {
+		s.Mode = new(d.Mode)
+	}
+	if err := checkAddress(s.Address); err != nil {
+		return err
+	}
+	if s.Name == "" {
+		s.Name = defaultName(s.Key())
+	}
+	if s.Probe != nil && *s.Probe == (Probe{}) {
+		s.Probe = nil
+	}
+	if err := s.check(); err != nil {
+		return err
+	}
+	s.completeBackends()
+	return s.checkBackends(s.probe(d))
+}
+
+func (s *Service) check() *FieldError {
+	if !validName(s.Name) {
+		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address", s.Name, maxNameLength)
+	}
+	if _, err := s.Protocol.MarshalText(); err != nil {
+		return invalid("protocol", "%v (known: tcp, udp)", err)
+	}
+	if _, err := s.Mode.MarshalText(); err != nil {
+		return invalid("mode", "%v (known: nat, l2, ipip)", err)
+	}
+	if s.Probe != nil {
+		if err := s.Probe.check(); err != nil {
+			return err.under("probe", "")
+		}
+	}
+	return nil
+}
+
+// completeBackends fills in the ports before the names, because these may contain them.
+func (s *Service) completeBackends() {
+	sharing := map[netip.Addr]int{}
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		b.Address = b.Address.Unmap()
+		sharing[b.Address]++
+		if b.Port == 0 {
+			b.Port = s.Port
+		}
+		if b.Weight == nil {
+			b.Weight = new(DefaultWeight)
+		}
+		if b.State == "" {
+			b.State = StateUp
+		}
+	}
+	for i := range s.Backends {
+		if b := &s.Backends[i]; b.Name == "" {
+			b.Name = b.defaultName(sharing[b.Address] > 1)
+		}
+	}
+}
+
+// defaultName is the name of a backend that was given none.
+func (b *Backend) defaultName(withPort bool) string {
+	if withPort && b.Port != 0 {
+		return netip.AddrPortFrom(b.Address, b.Port).String()
+	}
+	return b.Address.String()
+}
+
+func (s *Service) checkBackends(probe Probe) *FieldError {
+	names := make(map[string]int, len(s.Backends))
+	places := make(map[netip.AddrPort]int, len(s.Backends))
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		path := fmt.Sprintf("backends[%d]", i)
+		if err := b.check(s); err != nil {
+			return err.under(path, "")
+		}
+		if probe.Type == ProbeTCP && probe.Port == 0 && b.Port == 0 {
+			return invalid("probe.port", "is needed, since %s has every port", path)
+		}
+		if other, used := names[b.Name]; used {
+			return invalid(path+".name", "%q is also the name of backends[%d]", b.Name, other)
+		}
+		place := netip.AddrPortFrom(b.Address, b.Port)
+		if other, used := places[place]; used {
+			return invalid(path+".address", "%s is also that of backends[%d]", b.defaultName(true), other)
+		}
+		names[b.Name], places[place] = i, i
+	}
+	return nil
+}
+
+func (b *Backend) check(s *Service) *FieldError {
+	if err := checkAddress(b.Address); err != nil {
+		return err
+	}
+	own := b.Name == b.defaultName(false) || b.Name == b.defaultName(true)
+	switch {
+	case b.Address == s.Address:
+		return invalid("address", "%s is the service's own", b.Address)
+	case b.Address.Is4() != s.Address.Is4() && *s.Mode != dataplane.ModeIPIP:
+		return invalid("address", "%s is not of the family of the service's %s, which only mode ipip allows", b.Address, s.Address)
+	case b.Port != s.Port && *s.Mode != dataplane.ModeNAT:
+		return invalid("port", "%d is not the service's %d, which only mode nat allows", b.Port, s.Port)
+	case *b.Weight < 0 || *b.Weight > MaxWeight:
+		return invalid("weight", "%d is not within 0..%d", *b.Weight, MaxWeight)
+	case b.State != StateUp && b.State != StateDraining && b.State != StateDown:
+		return invalid("state", "%q is no state (known: up, draining, down)", b.State)
+	case !own && !validName(b.Name):
+		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address but its own", b.Name, maxNameLength)
+	}
+	return nil
+}
+
+func checkAddress(a netip.Addr) *FieldError {
+	switch {
+	case !a.IsValid():
+		return invalid("address", "is missing")
+	case a.Zone() != "":
+		return invalid("address", "%s has a zone, which is not supported", a)
+	case a.IsUnspecified() || a.IsMulticast():
+		return invalid("address", "%s is not the address of one host", a)
+	}
+	return nil
+}
+
+func (p *Probe) check() *FieldError {
+	switch {
+	case p.Type != "" && p.Type != ProbeTCP && p.Type != ProbeNone:
+		return invalid("type", "%q is no type of probe (known: tcp, none)", p.Type)
+	case p.Interval != 0 && (p.Interval < Duration(10*time.Millisecond) || p.Interval > Duration(time.Hour)):
+		return invalid("interval", "%s is not within 10ms..1h", p.Interval)
+	case p.Timeout != 0 && (p.Timeout < Duration(time.Millisecond) || p.Timeout > Duration(time.Minute)):
+		return invalid("timeout", "%s is not within 1ms..1m", p.Timeout)
+	case p.Rise < 0 || p.Rise > 100:
+		return invalid("rise", "%d is not within 1..100", p.Rise)
+	case p.Fall < 0 || p.Fall > 100:
+		return invalid("fall", "%d is not within 1..100", p.Fall)
+	}
+	return nil
+}
+
+// merge replaces the fields of p that are set in other.
+func (p *Probe) merge(other Probe) {
+	set(&p.Type, other.Type)
+	set(&p.Port, other.Port)
+	set(&p.Interval, other.Interval)
+	set(&p.Timeout, other.Timeout)
+	set(&p.Rise, other.Rise)
+	set(&p.Fall, other.Fall)
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if value != zero {
+		*field = value
+	}
+}
+
+// probe is the service's probe with every field but the port filled in.
+func (s *Service) probe(d Defaults) Probe {
+	p := d.Probe
+	if s.Probe != nil {
+		p.merge(*s.Probe)
+	}
+	if p.Type == "" {
+		p.Type = ProbeNone
+		if p.Port != 0 || s.Protocol == dataplane.ProtocolTCP && s.Port != 0 {
+			p.Type = ProbeTCP
+		}
+	}
+	return p
+}
+
+// One label or several; backend names follow the same rule as service names.
+var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+
+// validName keeps names and addresses apart, because a service or a backend can be called by either.
+func validName(name string) bool {
+	_, notAddress := netip.ParseAddr(name)
+	return len(name) <= maxNameLength && namePattern.MatchString(name) && notAddress != nil
+}
+
+// defaultName returns for example "tcp-10.0.0.1-80", "udp-2001-db8--1-53" or, for every port, "tcp-10.0.0.1-any".
+func defaultName(k dataplane.ServiceKey) string {
+	port := "any"
+	if k.Port != 0 {
+		port = strconv.Itoa(int(k.Port))
+	}
+	return k.Protocol.String() + "-" + strings.ReplaceAll(k.Address.String(), ":", "-") + "-" + port
+}
+
+// ParseAddress reads an address with or without a port: "10.0.0.1", "10.0.0.1:80", "2001:db8::1",
+// "[2001:db8::1]" or "[2001:db8::1]:80". Without a port it returns 0.
+func ParseAddress(text string) (netip.Addr, uint16, error) {
+	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
+		return a.Unmap(), 0, nil
+	}
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return ap.Addr().Unmap(), ap.Port(), nil
+	}
+	return netip.Addr{}, 0, fmt.Errorf("%q is no address such as 10.0.0.1, 10.0.0.1:80 or [2001:db8::1]:80", text)
+}

@@ -1,0 +1,199 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// Status is what the daemon does now.
+type Status struct {
+	Version    string                `json:"version"`
+	Since      time.Time             `json:"since" doc:"When the daemon started"`
+	Uptime     Duration              `json:"uptime"`
+	PinPath    string                `json:"pin-path"`
+	Interfaces []dataplane.Interface `json:"interfaces" nullable:"false"`
+	Services   []ServiceStatus       `json:"services" nullable:"false"`
+	Reasons    map[string]uint64     `json:"reasons" doc:"Packets that were not forwarded, by reason; drops start with drop_"`
+	Tables     dataplane.Stats       `json:"tables"`
+	Problems   []string              `json:"problems" nullable:"false" doc:"What is wrong now, one sentence each"`
+}
+
+// ServiceState says how well a service does as a whole.
+type ServiceState string
+
+// The states of a service.
+const (
+	ServiceOK       ServiceState = "ok"       // every backend that should serve does
+	ServiceDegraded ServiceState = "degraded" // some do not
+	ServiceFailed   ServiceState = "failed"   // the kernel does not serve it as desired, or no backend takes flows
+	ServicePanic    ServiceState = "panic"    // all backends are unhealthy, so all are used
+)
+
+// ServiceStatus is what one service does now.
+type ServiceStatus struct {
+	Name     string             `json:"name"`
+	Address  netip.Addr         `json:"address"`
+	Port     uint16             `json:"port"`
+	Protocol dataplane.Protocol `json:"protocol" enum:"tcp,udp"`
+	Mode     dataplane.Mode     `json:"mode" enum:"nat,l2,ipip"`
+	Probe    Probe              `json:"probe" doc:"With the daemon's defaults filled in"`
+	State    ServiceState       `json:"state" enum:"ok,degraded,failed,panic"`
+	Error    string             `json:"error,omitempty" doc:"Why the kernel does not serve it as desired"`
+	Slots    int                `json:"slots" doc:"Size of the Maglev table"`
+	Backends []BackendStatus    `json:"backends" nullable:"false"`
+}
+
+// Key is what the kernel knows the service by.
+func (s *ServiceStatus) Key() dataplane.ServiceKey {
+	return dataplane.ServiceKey{Address: s.Address, Port: s.Port, Protocol: s.Protocol}
+}
+
+// BackendStatus is what one backend does now.
+type BackendStatus struct {
+	Name    string            `json:"name"`
+	Address netip.Addr        `json:"address"`
+	Port    uint16            `json:"port"`
+	Weight  int               `json:"weight" doc:"As desired"`
+	State   State             `json:"state" enum:"up,draining,down" doc:"As it is, by wish or by health"`
+	Cause   string            `json:"cause,omitempty" doc:"Why it is in this state"`
+	Since   time.Time         `json:"since,omitzero" doc:"When it came into this state, as far as the daemon knows"`
+	NextHop dataplane.NextHop `json:"next-hop"`
+	dataplane.Counters
+	Share float64 `json:"share" doc:"Of the service's slots, 0..1"`
+}
+
+// VersionInfo says which program answers.
+type VersionInfo struct {
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Platform string `json:"platform" doc:"For example linux/amd64"`
+}
+
+// ApplyRequest is a manifest and what to do with it.
+type ApplyRequest struct {
+	Services []Service `json:"services" nullable:"false"`
+	Prune    bool      `json:"prune,omitempty" doc:"Remove the services that are not listed"`
+	DryRun   bool      `json:"dry-run,omitempty" doc:"Only say what would change"`
+}
+
+// ApplyResult says what an ApplyRequest changed, or would change.
+type ApplyResult struct {
+	Changes []Change `json:"changes" nullable:"false"`
+	Kept    []string `json:"kept" nullable:"false" doc:"Services that are not listed and stay"`
+}
+
+// Action is what happens to an object.
+type Action string
+
+// The actions.
+const (
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionRemove Action = "remove"
+)
+
+// Kind is a kind of object.
+type Kind string
+
+// The kinds of objects.
+const (
+	KindService Kind = "service"
+	KindBackend Kind = "backend"
+)
+
+// Change is one difference between the desired state before and after.
+type Change struct {
+	Action Action `json:"action" enum:"create,update,remove"`
+	Kind   Kind   `json:"kind" enum:"service,backend"`
+	Name   string `json:"name" doc:"Of the service, or SERVICE/BACKEND"`
+	Detail string `json:"detail,omitempty" doc:"For example: weight 100 -> 50"`
+}
+
+// status gathers what the daemon does now.
+func (d *Daemon) status() Status {
+	status := Status{
+		Version:    d.version,
+		Since:      d.started,
+		Uptime:     Duration(time.Since(d.started).Round(time.Second)),
+		PinPath:    d.config.PinPath,
+		Interfaces: d.dataplane.Interfaces(),
+		Services:   []ServiceStatus{},
+		Tables:     d.dataplane.Stats(),
+		Problems:   []string{},
+	}
+	var err error
+	if status.Reasons, err = d.dataplane.Reasons(); err != nil {
+		status.Problems = append(status.Problems, err.Error())
+	}
+	for _, i := range status.Interfaces {
+		if !i.Up {
+			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is down: %s", i.Name, cmp.Or(i.Reason, "no packets come in there")))
+		}
+	}
+	manifest := d.store.Manifest()
+	for i := range manifest.Services {
+		s := d.serviceStatus(&manifest.Services[i])
+		status.Services = append(status.Services, s)
+		status.Problems = append(status.Problems, s.problems()...)
+	}
+	return status
+}
+
+func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
+	e := d.reconciler.evaluate(s)
+	inKernel, _ := d.dataplane.ServiceStatus(s.Key())
+	status := ServiceStatus{
+		Name: s.Name, Address: s.Address, Port: s.Port, Protocol: s.Protocol, Mode: *s.Mode,
+		Probe: s.probe(d.rules.defaults), Slots: inKernel.Slots, Backends: make([]BackendStatus, len(s.Backends)),
+	}
+	known := make(map[netip.AddrPort]dataplane.BackendStatus, len(inKernel.Backends))
+	for _, b := range inKernel.Backends {
+		known[netip.AddrPortFrom(b.Address, b.Port)] = b
+	}
+	unresolved := false
+	for i := range s.Backends {
+		b, c := &s.Backends[i], e.backends[i]
+		k := known[b.place()]
+		status.Backends[i] = BackendStatus{
+			Name: b.Name, Address: b.Address, Port: b.Port, Weight: *b.Weight,
+			State: c.state, Cause: c.cause, Since: c.since, NextHop: k.NextHop, Counters: k.Counters,
+		}
+		if inKernel.Slots > 0 {
+			status.Backends[i].Share = float64(k.Slots) / float64(inKernel.Slots)
+		}
+		unresolved = unresolved || !k.NextHop.Resolved && b.State != StateDown
+	}
+	failure := d.reconciler.failure(s.Key())
+	if failure != nil {
+		status.Error = failure.Error()
+	}
+	status.State = e.serviceState(s, failure, unresolved)
+	return status
+}
+
+// problems says what is wrong with a service, one sentence each.
+func (s *ServiceStatus) problems() []string {
+	var problems []string
+	add := func(format string, arguments ...any) {
+		problems = append(problems, "service "+s.Name+": "+fmt.Sprintf(format, arguments...))
+	}
+	switch {
+	case s.Error != "":
+		add("%s", s.Error)
+	case s.State == ServicePanic:
+		add("every backend is unhealthy, so all are used")
+	case s.State == ServiceFailed:
+		add("no backend takes new flows")
+	}
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		if b.State != StateDown && !b.NextHop.Resolved {
+			add("backend %s: %s", b.Name, cmp.Or(b.NextHop.Reason, "its next hop is not known yet"))
+		}
+	}
+	return problems
+}
