@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -144,9 +145,11 @@ func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
 }
 
 // openDevice lets packets leave by an interface. The kernel takes it out again when it removes the
-// interface.
+// interface. An interface that is open stays untouched: replacing it would drop the packets that come just
+// then (dev_map_hash_update_elem in kernel/bpf/devmap.c takes the old one out first).
 func (d *Dataplane) openDevice(ifindex int) {
-	if err := d.objects.Devices.Update(uint32(ifindex), uint32(ifindex), ebpf.UpdateAny); err != nil {
+	err := d.objects.Devices.Update(uint32(ifindex), uint32(ifindex), ebpf.UpdateNoExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		d.log.Error("packets cannot leave by the interface", "ifindex", ifindex, "error", err)
 	}
 }

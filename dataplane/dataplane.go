@@ -65,6 +65,7 @@ type Dataplane struct {
 	retirement chan struct{}
 	stop       chan struct{}
 	stopped    sync.WaitGroup
+	closing    sync.Once
 }
 
 // Open loads the programs and maps, or adopts those that are pinned under the path, in the network
@@ -193,20 +194,17 @@ func (l Limits) withDefaults() Limits {
 }
 
 // Close stops following the network and lets go of the kernel's objects. They stay pinned and attached:
-// packets keep flowing as they did at this moment.
-func (d *Dataplane) Close() error {
+// packets keep flowing as they did at this moment. Further calls do nothing.
+func (d *Dataplane) Close() (err error) {
+	d.closing.Do(func() { err = d.close() })
+	return err
+}
+
+func (d *Dataplane) close() error {
+	close(d.stop)
 	if d.resolver != nil {
 		d.resolver.Close()
 	}
-	d.mu.Lock()
-	select {
-	case <-d.stop:
-		d.mu.Unlock()
-		return nil
-	default:
-		close(d.stop)
-	}
-	d.mu.Unlock()
 	d.stopped.Wait()
 
 	d.mu.Lock()

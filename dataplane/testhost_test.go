@@ -228,23 +228,21 @@ type xdpContext struct {
 	Data, DataEnd, DataMeta, IngressIfindex, RxQueueIndex, EgressIfindex uint32
 }
 
-// run gives a frame to a program as if it had come in by an interface.
-func run(t *testing.T, program *ebpf.Program, ifindex int, frame []byte) (action uint32, out []byte) {
-	t.Helper()
+// runProgram gives a frame to a program as if it had come in by an interface of this namespace.
+func runProgram(program *ebpf.Program, ifindex int, frame []byte) (action uint32, out []byte, err error) {
 	options := ebpf.RunOptions{
 		Data:    frame,
 		DataOut: make([]byte, len(frame)+256),
 		Context: xdpContext{DataEnd: uint32(len(frame)), IngressIfindex: uint32(ifindex)},
 	}
-	action, err := program.Run(&options)
-	if err != nil {
-		t.Fatalf("running the program: %v", err)
-	}
-	return action, options.DataOut
+	action, err = program.Run(&options)
+	return action, options.DataOut, err
 }
 
 // receive gives a frame to the balancer on an interface.
 func (h *testHost) receive(t *testing.T, ifindex int, frame []byte) (action uint32, out []byte) {
 	t.Helper()
-	return run(t, h.objects.Balancer, ifindex, frame)
+	action, out, err := runProgram(h.objects.Balancer, ifindex, frame)
+	must(t, err)
+	return action, out
 }

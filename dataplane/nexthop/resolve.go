@@ -143,11 +143,16 @@ func (r *Resolver) describeNeighbour(hop Hop, via neighbourKey) Hop {
 // kernel's neighbours, so nothing else would find it or notice that its MAC changed. The kernel probes a
 // managed one when it has not heard of it for its reachable time (15 to 45 s by default).
 func (r *Resolver) keep(via neighbourKey) {
-	err := r.handle.NeighSet(&netlink.Neigh{
+	set := r.handle.NeighSet
+	if _, known := r.neighbours[via]; !known {
+		// One that was made just now may be permanent, which it would not stay: its message is on the way.
+		set = r.handle.NeighAdd
+	}
+	err := set(&netlink.Neigh{
 		LinkIndex: via.link, IP: via.address.AsSlice(), Family: family(via.address),
 		FlagsExt: netlink.NTF_EXT_MANAGED,
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		r.log.Warn("the kernel will not look for a neighbour", "address", via.address, "error", err)
 	}
 }

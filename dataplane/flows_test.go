@@ -1,0 +1,299 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+// A flow keeps its backend while that serves, whatever the table says; it moves when that is down or gone.
+func TestFlowsStay(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(s *Service)
+		moves  bool
+	}{
+		"others added":    {func(s *Service) { s.Backends = append(s.Backends, servers(numbers(50, 90), 1000)...) }, false},
+		"drained":         {func(s *Service) { s.Backends[0].Weight = 0 }, false},
+		"weight changed":  {func(s *Service) { s.Backends[0].Weight = 1 }, false},
+		"down":            {func(s *Service) { s.Backends[0].Down = true }, true},
+		"removed":         {func(s *Service) { s.Backends = s.Backends[1:] }, true},
+		"mode of service": {func(s *Service) { s.Mode = ModeIPIP; s.Backends = s.Backends[1:] }, true},
+	} {
+		for _, mode := range []Mode{ModeL2, ModeNAT} {
+			t.Run(mode.String()+" "+name, func(t *testing.T) {
+				options := testOptions(t)
+				options.NATPorts = PortRange{First: 5000, Last: 6000}
+				h := newTestHost(t, options)
+				s := Service{ServiceKey: ServiceKey{Address: addr(service4), Port: 80, Protocol: ProtocolTCP}, Mode: mode, Backends: servers([]int{11}, 100)}
+				h.set(t, s)
+				flow := fromClient(ProtocolTCP, client4, service4)
+				first := h.backendOf(t, flow)
+				s.Backends = append(s.Backends, servers(numbers(12, 20), 100)...)
+				test.change(&s)
+				h.set(t, s)
+				flow.syn = false
+				for range 3 {
+					if moved := h.backendOf(t, flow) != first; moved != test.moves {
+						t.Errorf("moved is %v, want %v", moved, test.moves)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Another backend that gets the index of a removed one does not inherit its flows.
+func TestIndexIsReused(t *testing.T) {
+	options := testOptions(t)
+	options.Limits.Backends = 1
+	h := newTestHost(t, options)
+	flow := fromClient(ProtocolUDP, client4, service4)
+	for _, n := range []int{11, 12, 13} {
+		h.set(t, udpService(servers([]int{n}, 100)...))
+		if got, want := h.backendOf(t, flow), serverOf(serverMAC(n)); got != want {
+			t.Errorf("the flow goes to %s, want %s", got, want)
+		}
+		must(t, h.RemoveService(udpService().ServiceKey))
+	}
+}
+
+// New flows are counted once, packets and bytes always.
+func TestCounters(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	for _, mode := range []Mode{ModeL2, ModeIPIP, ModeNAT} {
+		s := oneBackend(ProtocolTCP, service4, mode, "198.51.100.11", 80)
+		h.set(t, s)
+		frame := fromClient(ProtocolTCP, client4, service4).frame(t)
+		for range 3 {
+			h.receive(t, h.clients, frame)
+		}
+		status, _ := h.ServiceStatus(s.ServiceKey)
+		if got, want := status.Backends[0].Counters, (Counters{Packets: 3, Bytes: 3 * uint64(len(frame)), NewFlows: 1}); got != want {
+			t.Errorf("%s: counters are %+v, want %+v", mode, got, want)
+		}
+		h.forget(t)
+	}
+}
+
+// newNAT is a host with one backend behind nat and so many ports.
+func newNAT(t *testing.T, ports uint16) *testHost {
+	t.Helper()
+	options := testOptions(t)
+	options.NATPorts = PortRange{First: 5000, Last: 5000 + ports - 1}
+	h := newTestHost(t, options)
+	h.set(t, oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.11", 80))
+	return h
+}
+
+func (p packet) closing() packet {
+	p.syn, p.fin = false, true
+	return p
+}
+
+// sourcePort reads the source port of an IPv4 frame.
+func sourcePort(frame []byte) uint16 { return uint16(frame[34])<<8 | uint16(frame[35]) }
+
+// Flows of one backend have different ports, and each keeps its own.
+func TestPorts(t *testing.T) {
+	h := newNAT(t, 1000)
+	taken := make(map[uint16]uint16)
+	in := fromClient(ProtocolTCP, client4, service4)
+	for client := uint16(1); client <= 500; client++ {
+		_, out := h.receive(t, h.clients, in.fromPort(client).frame(t))
+		port := sourcePort(out)
+		if other := taken[port]; other != 0 || port < 5000 || port > 5999 {
+			t.Fatalf("client port %d got port %d, which client port %d has", client, port, other)
+		}
+		taken[port] = client
+	}
+	for port, client := range taken {
+		if _, out := h.receive(t, h.clients, in.fromPort(client).frame(t)); sourcePort(out) != port {
+			t.Errorf("client port %d moved from port %d to %d", client, port, sourcePort(out))
+		}
+	}
+}
+
+// age makes every flow as if nothing had been seen of it for so many ticks of 1.07 s.
+func (h *testHost) age(t *testing.T, ticks uint32) {
+	t.Helper()
+	for _, key := range keys(t, h.objects.Replies4) {
+		var reply balancerReply4
+		must(t, h.objects.Replies4.Lookup(key, &reply))
+		reply.Head.Seen -= ticks
+		must(t, h.objects.Replies4.Put(key, reply))
+	}
+	for _, key := range keys(t, h.objects.Flows4) {
+		var flow balancerFlow4
+		must(t, h.objects.Flows4.Lookup(key, &flow))
+		flow.Head.Seen -= ticks
+		must(t, h.objects.Flows4.Put(key, flow))
+	}
+}
+
+// A port is given to another flow when the one before is over, and not earlier.
+func TestPortsAreReused(t *testing.T) {
+	in := fromClient(ProtocolTCP, client4, service4)
+	data := in
+	data.syn = false
+	for name, test := range map[string]struct {
+		before []packet
+		ticks  uint32
+		want   uint32
+	}{
+		"closed just now":        {[]packet{in, data, in.closing()}, 1, xdpDrop},
+		"closed a while ago":     {[]packet{in, data, in.closing()}, 5, xdpRedirect},
+		"only a SYN":             {[]packet{in}, 1, xdpDrop},
+		"only a SYN, long ago":   {[]packet{in}, 60, xdpRedirect},
+		"open and idle":          {[]packet{in, data}, 3600, xdpDrop},
+		"open and idle for long": {[]packet{in, data}, 7200, xdpRedirect},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newNAT(t, 1)
+			for _, p := range test.before {
+				h.receive(t, h.clients, p.frame(t))
+			}
+			h.age(t, test.ticks)
+			action, _ := h.receive(t, h.clients, in.fromPort(40001).frame(t))
+			wantAction(t, action, test.want)
+		})
+	}
+}
+
+// A client that comes again from the port of a closed connection gets the same port, at once.
+func TestClientPortIsReused(t *testing.T) {
+	h := newNAT(t, 1000)
+	in := fromClient(ProtocolTCP, client4, service4)
+	_, first := h.receive(t, h.clients, in.frame(t))
+	h.receive(t, h.clients, in.closing().frame(t))
+	_, second := h.receive(t, h.clients, in.frame(t))
+	if sourcePort(first) != sourcePort(second) {
+		t.Errorf("port %d became %d", sourcePort(first), sourcePort(second))
+	}
+	status, _ := h.ServiceStatus(ServiceKey{Address: addr(service4), Port: 80, Protocol: ProtocolTCP})
+	if got := status.Backends[0].NewFlows; got != 2 {
+		t.Errorf("%d new flows are counted, want 2", got)
+	}
+}
+
+// When one of a flow's two records is evicted, the next packet that has the other restores it.
+func TestEviction(t *testing.T) {
+	in := fromClient(ProtocolTCP, client4, service4)
+	reply := packet{
+		from: serverMAC(11), to: serversMAC, source: addr("198.51.100.11"), target: addr("198.51.100.1"),
+		sport: 80, dport: 5000, protocol: ProtocolTCP,
+	}
+	for name, test := range map[string]struct {
+		evicted func(h *testHost) *ebpf.Map
+		restore func(t *testing.T, h *testHost)
+	}{
+		"the client's": {
+			func(h *testHost) *ebpf.Map { return h.objects.Flows4 },
+			func(t *testing.T, h *testHost) { h.receive(t, h.servers, reply.frame(t)) },
+		},
+		"the backend's": {
+			func(h *testHost) *ebpf.Map { return h.objects.Replies4 },
+			func(t *testing.T, h *testHost) { h.receive(t, h.clients, in.frame(t)) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newNAT(t, 1)
+			h.receive(t, h.clients, in.frame(t))
+			h.age(t, 1)
+			evicted := test.evicted(h)
+			for _, key := range keys(t, evicted) {
+				must(t, evicted.Delete(key))
+			}
+			test.restore(t, h)
+			if left := len(keys(t, evicted)); left != 1 {
+				t.Fatalf("%d records after the next packet, want 1", left)
+			}
+			action, out := h.receive(t, h.servers, reply.frame(t))
+			wantAction(t, action, xdpRedirect)
+			want := reply.translated(service4, 80, client4, 40000)
+			want.from, want.to = clientsMAC, clientMAC
+			wantFrame(t, out, want.frame(t))
+		})
+	}
+}
+
+// A client's router that changes its MAC gets the answers at the new one within a tick.
+func TestClientMoves(t *testing.T) {
+	h := newNAT(t, 1)
+	in := fromClient(ProtocolTCP, client4, service4)
+	h.receive(t, h.clients, in.frame(t))
+	h.age(t, 1)
+	in.from = mac("02:00:00:00:01:77")
+	h.receive(t, h.clients, in.frame(t))
+	reply := packet{
+		from: serverMAC(11), to: serversMAC, source: addr("198.51.100.11"), target: addr("198.51.100.1"),
+		sport: 80, dport: 5000, protocol: ProtocolTCP,
+	}
+	_, out := h.receive(t, h.servers, reply.frame(t))
+	want := reply.translated(service4, 80, client4, 40000)
+	want.from, want.to = clientsMAC, in.from
+	wantFrame(t, out, want.frame(t))
+}
+
+// A process that takes over finds everything as it was: flows stay, tables are not written again.
+func TestAdopt(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	s := udpService(servers(numbers(11, 21), 100)...)
+	six := oneBackend(ProtocolTCP, service6, ModeNAT, "2001:db8:2::b", 80)
+	h.set(t, s)
+	h.set(t, six)
+	flows := make(map[uint16]netip.Addr)
+	in := fromClient(ProtocolUDP, client4, service4)
+	for port := range uint16(200) {
+		flows[port] = h.backendOf(t, in.fromPort(port))
+	}
+	s.Backends[0].Down = true
+	must(t, h.SetService(s))
+	services, stats := h.Services(), h.Stats()
+	must(t, h.Close())
+
+	adopted := &testHost{Dataplane: openTest(t, options), namespace: h.namespace, clients: h.clients, servers: h.servers}
+	found := adopted.Services()
+	if len(found) != 2 || found[0].ServiceKey != services[0].ServiceKey || len(found[0].Backends) != 10 || !found[0].Backends[0].Down || found[1].Mode != ModeNAT {
+		t.Fatalf("adopted %+v of %+v", found, services)
+	}
+	for port, backend := range flows {
+		if got := adopted.backendOf(t, in.fromPort(port)); got != backend && backend != addr("198.51.100.11") {
+			t.Errorf("the flow from port %d moved from %s to %s", port, backend, got)
+		}
+	}
+	must(t, adopted.SetService(s))
+	must(t, adopted.SetService(six))
+	after := adopted.Stats()
+	if after.TableRewrites != 0 || after.BackendsUsed != stats.BackendsUsed {
+		t.Errorf("adopting turned %+v into %+v", stats, after)
+	}
+}
+
+// What is pinned with other limits is not adopted by halves.
+func TestAdoptOtherLimits(t *testing.T) {
+	options := testOptions(t)
+	inNamespace(t)
+	must(t, openTest(t, options).Close())
+	options.Limits.Flows *= 2
+	if d, err := Open(options); !errors.Is(err, ErrIncompatible) {
+		t.Errorf("error is %v, want ErrIncompatible (%v)", err, d)
+	}
+}
+
+func TestUnload(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	if _, err := h.Attach("eth0", XDPAuto); err != nil {
+		t.Fatal(err)
+	}
+	must(t, h.Close())
+	must(t, Unload(options.PinPath))
+	if _, err := os.Stat(options.PinPath); !os.IsNotExist(err) {
+		t.Errorf("the pin path is still there: %v", err)
+	}
+	must(t, Unload(options.PinPath))
+}
