@@ -49,6 +49,7 @@ type Resolver struct {
 
 	mu         sync.Mutex
 	watched    map[netip.Addr]*watch
+	dependents map[neighbourKey]map[netip.Addr]*watch // the watched, by via
 	neighbours map[neighbourKey]netlink.Neigh
 
 	wake    chan struct{}
@@ -87,8 +88,11 @@ func NewResolver(log *slog.Logger, changed func(netip.Addr, Hop)) (*Resolver, er
 		handle:  handle,
 		events:  events,
 		watched: make(map[netip.Addr]*watch),
-		wake:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
+
+		dependents: make(map[neighbourKey]map[netip.Addr]*watch),
+
+		wake: make(chan struct{}, 1),
+		stop: make(chan struct{}),
 	}
 	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
 		log.Warn("netlink has a small buffer: bursts of changes cost a full refresh", "error", err)
@@ -99,7 +103,7 @@ func NewResolver(log *slog.Logger, changed func(netip.Addr, Hop)) (*Resolver, er
 		return nil, err
 	}
 	r.running.Go(r.listen)
-	r.running.Go(r.follow)
+	r.running.Go(r.update)
 	return r, nil
 }
 
@@ -119,8 +123,8 @@ func (r *Resolver) Watch(address netip.Addr) Hop {
 		return w.hop
 	}
 	w := &watch{}
-	w.hop, w.via = r.resolve(address, make(links))
 	r.watched[address] = w
+	w.hop = r.follow(address, w, make(links))
 	return w.hop
 }
 
@@ -133,12 +137,30 @@ func (r *Resolver) Unwatch(address netip.Addr) {
 		return
 	}
 	delete(r.watched, address)
-	for _, other := range r.watched {
-		if other.via == w.via {
-			return
-		}
+	if r.leave(address, w); r.dependents[w.via] == nil {
+		r.release(w.via)
 	}
-	r.release(w.via)
+}
+
+// follow resolves an address and notes which neighbour it depends on. r.mu must be held.
+func (r *Resolver) follow(address netip.Addr, w *watch, known links) Hop {
+	hop, via := r.resolve(address, known)
+	r.leave(address, w)
+	w.via = via
+	if r.dependents[via] == nil {
+		r.dependents[via] = make(map[netip.Addr]*watch)
+	}
+	r.dependents[via][address] = w
+	return hop
+}
+
+// leave ends the dependence of an address on its neighbour.
+func (r *Resolver) leave(address netip.Addr, w *watch) {
+	dependents := r.dependents[w.via]
+	delete(dependents, address)
+	if len(dependents) == 0 {
+		delete(r.dependents, w.via)
+	}
 }
 
 // Get returns the hop of a watched address.
@@ -195,11 +217,9 @@ func (r *Resolver) note(kind uint16, data []byte) {
 	} else {
 		delete(r.neighbours, key)
 	}
-	for _, w := range r.watched {
-		if w.via == key {
-			w.stale = true
-			r.signal()
-		}
+	for _, w := range r.dependents[key] {
+		w.stale = true
+		r.signal()
 	}
 }
 
@@ -254,8 +274,8 @@ func (r *Resolver) readNeighbours() error {
 	return nil
 }
 
-// follow resolves again what was marked, until the resolver is closed.
-func (r *Resolver) follow() {
+// update resolves again what was marked, until the resolver is closed.
+func (r *Resolver) update() {
 	ticker := time.NewTicker(refreshInterval)
 	defer ticker.Stop()
 	for {
@@ -288,8 +308,7 @@ func (r *Resolver) refresh() map[netip.Addr]Hop {
 			continue
 		}
 		w.stale = false
-		var hop Hop
-		hop, w.via = r.resolve(address, known)
+		hop := r.follow(address, w, known)
 		if !reflect.DeepEqual(hop, w.hop) {
 			w.hop = hop
 			different[address] = hop
