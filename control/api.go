@@ -36,14 +36,29 @@ func statusError(err error) error {
 	return huma.Error500InternalServerError(err.Error())
 }
 
-type serviceRef struct {
-	Service string `path:"service" doc:"Name or address, such as web, 10.0.0.1, 10.0.0.1:80 or 10.0.0.1:80/tcp"`
-}
-
-type backendRef struct {
-	serviceRef
-	Backend string `path:"backend" doc:"Name or address, such as web-1, 10.1.0.1 or 10.1.0.1:8080"`
-}
+// The inputs of calls. huma sets the fields of the struct itself, not of those embedded in it.
+type (
+	serviceRef struct {
+		Service string `path:"service" doc:"Name or address, such as web, 10.0.0.1, 10.0.0.1:80 or 10.0.0.1:80/tcp"`
+	}
+	backendRef struct {
+		Service string `path:"service"`
+		Backend string `path:"backend" doc:"Name or address, such as web-1, 10.1.0.1 or 10.1.0.1:8080"`
+	}
+	serviceChange struct {
+		Service string `path:"service"`
+		Body    ServicePatch
+	}
+	backendAddition struct {
+		Service string `path:"service"`
+		Body    Backend
+	}
+	backendChange struct {
+		Service string `path:"service"`
+		Backend string `path:"backend"`
+		Body    BackendPatch
+	}
+)
 
 // handler serves the API. Its OpenAPI 3.1 document is at /openapi.json and /openapi.yaml.
 func (d *Daemon) handler() http.Handler {
@@ -96,10 +111,7 @@ func (d *Daemon) registerServices(api huma.API) {
 			return reply(m.Services[i], nil)
 		})
 	huma.Register(api, operation("update-service", http.MethodPatch, service, "Change a service", 404, 409, 422),
-		func(ctx context.Context, in *struct {
-			serviceRef
-			Body ServicePatch
-		}) (*answer[Service], error) {
+		func(ctx context.Context, in *serviceChange) (*answer[Service], error) {
 			return reply(change(ctx, d, func(m *Manifest) (Service, error) { return d.rules.update(m, in.Service, in.Body) }))
 		})
 	huma.Register(api, operation("remove-service", http.MethodDelete, service, "Remove a service and its backends", 404),
@@ -114,17 +126,11 @@ func (d *Daemon) registerServices(api huma.API) {
 
 func (d *Daemon) registerBackends(api huma.API) {
 	huma.Register(api, operation("add-backend", http.MethodPost, backends, "Add a backend to a service", 404, 409, 422),
-		func(ctx context.Context, in *struct {
-			serviceRef
-			Body Backend
-		}) (*answer[Backend], error) {
+		func(ctx context.Context, in *backendAddition) (*answer[Backend], error) {
 			return reply(change(ctx, d, func(m *Manifest) (Backend, error) { return d.rules.addBackend(m, in.Service, in.Body) }))
 		})
 	huma.Register(api, operation("update-backend", http.MethodPatch, backend, "Change a backend", 404, 409, 422),
-		func(ctx context.Context, in *struct {
-			backendRef
-			Body BackendPatch
-		}) (*answer[Backend], error) {
+		func(ctx context.Context, in *backendChange) (*answer[Backend], error) {
 			return reply(change(ctx, d, func(m *Manifest) (Backend, error) {
 				return d.rules.updateBackend(m, in.Service, in.Backend, in.Body)
 			}))

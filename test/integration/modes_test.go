@@ -1,0 +1,48 @@
+package integration
+
+import (
+	"testing"
+
+	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/test/traffic"
+)
+
+// Every mode carries TCP and UDP over both families, and transfers larger than any window.
+func TestModes(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newSite(t)
+			s.serve(t, w)
+			s.apply(t, w.services(control.ProbeNone, all()...))
+			t.Run("http", func(t *testing.T) { load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 400, backends) })
+			t.Run("udp", func(t *testing.T) { load(t, traffic.Datagram(s.client, w.target(portUDP), 1200), 400, backends) })
+			t.Run("large", func(t *testing.T) { load(t, traffic.Transfer(s.client, w.target(portTCP), 8<<20), 16, 0) })
+			s.wantNoDrops(t)
+		})
+	}
+}
+
+// 10,000 connections through each mode arrive complete and uncorrupted.
+func TestTenThousandConnections(t *testing.T) {
+	for _, w := range []way{ways[0], ways[2], ways[4]} {
+		t.Run(w.mode.String(), func(t *testing.T) {
+			s := newSite(t)
+			s.serve(t, w)
+			s.apply(t, w.services(control.ProbeNone, all()...))
+			load(t, traffic.Transfer(s.client, w.target(portTCP), 2000), 10000, backends)
+			s.wantNoDrops(t)
+		})
+	}
+}
+
+// wantNoDrops wants no packet to have been dropped for any reason.
+func (s *site) wantNoDrops(t *testing.T) {
+	t.Helper()
+	status, err := s.api.Status(t.Context())
+	must(t, err)
+	for reason, count := range status.Reasons {
+		if reason[:5] == "drop_" && count > 0 {
+			t.Errorf("%d packets ended as %s", count, reason)
+		}
+	}
+}
