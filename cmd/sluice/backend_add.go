@@ -1,0 +1,39 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sluicelb/sluice/control"
+)
+
+func newBackendAddCommand(c *cli) *cobra.Command {
+	var name string
+	var weight *int
+	var state *control.State
+	cmd := &cobra.Command{
+		Use:               "add SERVICE ADDRESS[:PORT]",
+		Short:             "Add a backend to a service, by default on the service's port",
+		Example:           "  sluice backend add web 192.168.1.13:8080 --weight 50",
+		Args:              arguments,
+		ValidArgsFunction: c.completeService,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			backend, err := parseAddress(args[1])
+			if err != nil {
+				return err
+			}
+			backend.Name, backend.Weight = name, weight
+			if state != nil {
+				backend.State = *state
+			}
+			added, err := c.client().AddBackend(cmd.Context(), args[0], backend)
+			if err != nil {
+				return noService(err)
+			}
+			return c.show(cmd, added, func(p *page) { p.line("added %s", describeBackend(args[0], added)) })
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "`NAME`, by default the address")
+	weightFlag(cmd, &weight)
+	stateFlag(cmd, &state)
+	return outputFlag(cmd)
+}

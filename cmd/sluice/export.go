@@ -1,0 +1,23 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sluicelb/sluice/control"
+)
+
+func newExportCommand(c *cli) *cobra.Command {
+	return outputFlag(&cobra.Command{
+		Use:               "export",
+		Short:             "Print every service as a manifest for apply",
+		Args:              arguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			services, err := c.client().Services(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return c.show(cmd, control.Manifest{Services: services}.Minimal(), nil)
+		},
+	}, formatYAML, formatJSON)
+}

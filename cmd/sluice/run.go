@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicelb/sluice/control"
+)
+
+// defaultConfig is where packages put the daemon's configuration.
+const defaultConfig = "/etc/sluice/sluice.yaml"
+
+func newRunCommand(c *cli) *cobra.Command {
+	var file string
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon until SIGINT or SIGTERM; packets keep flowing afterwards",
+		Long: `Run the daemon in the foreground until SIGINT or SIGTERM. It adopts what an earlier daemon left in the kernel,
+and leaves it there when it ends: packets keep flowing. ` + "`sluice unload`" + ` removes it.`,
+		Args:              arguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := control.LoadConfig(file)
+			if err != nil {
+				return err
+			}
+			if check {
+				_, err := fmt.Fprintf(c.stdout, "%s is valid\n", file)
+				return err
+			}
+			if cmd.Flag("socket").Changed {
+				config.API.Socket = c.socket
+			}
+			return control.Run(cmd.Context(), config, version)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", defaultConfig, "configuration, a `FILE` in YAML")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // fails only for an unknown flag
+	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration")
+	return cmd
+}

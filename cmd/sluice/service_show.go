@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+func newServiceShowCommand(c *cli) *cobra.Command {
+	return outputFlag(&cobra.Command{
+		Use:               "show SERVICE",
+		Short:             "Show how a service and each of its backends do",
+		Args:              arguments,
+		ValidArgsFunction: c.completeService,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			service, err := c.client().Service(cmd.Context(), args[0])
+			if err != nil {
+				return noService(err)
+			}
+			status, err := c.client().Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(status.Services, func(s control.ServiceStatus) bool { return s.Name == service.Name })
+			if i < 0 {
+				return &exitError{exitNotFound, fmt.Sprintf("service %q was removed at this moment", service.Name)}
+			}
+			return c.show(cmd, status.Services[i], func(p *page) { p.service(&status.Services[i], time.Now()) })
+		},
+	})
+}
+
+// service prints everything about a service; now is what ages are counted to.
+func (p *page) service(s *control.ServiceStatus, now time.Time) {
+	p.line("%s  %s  mode %s  %s", p.paint(bold, s.Name), s.Key(), s.Mode, p.paint(stateStyle(s.State), string(s.State)))
+	if s.Error != "" {
+		p.line("%s %s", p.paint(red, "!"), s.Error)
+	}
+	p.line("%s; Maglev table of %s", describeProbe(s.Probe), plural(s.Slots, "slot"))
+	if len(s.Backends) == 0 {
+		p.line("no backends: `sluice backend add %s ADDRESS[:PORT]` adds one", s.Name)
+		return
+	}
+	p.line("")
+	t := newTable("BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "SHARE", "NEW FLOWS", "PACKETS", "BYTES", "NEXT HOP", "CAUSE")
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		since := ""
+		if !b.Since.IsZero() {
+			since = age(now.Sub(b.Since))
+		}
+		t.add(b.Name, endpoint(b.Address, b.Port), b.Weight, cell{text: string(b.State), style: stateStyle(b.State)}, since,
+			cell{text: fmt.Sprintf("%.1f%%", 100*b.Share), right: true},
+			number(float64(b.NewFlows)), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), b.Cause)
+	}
+	p.table(t)
+}
+
+func describeProbe(p control.Probe) string {
+	if p.Type == control.ProbeNone {
+		return "no probe"
+	}
+	port := ""
+	if p.Port != 0 {
+		port = fmt.Sprintf(" port %d", p.Port)
+	}
+	return fmt.Sprintf("%s probe%s every %s, timeout %s, rise %d, fall %d", p.Type, port, p.Interval, p.Timeout, p.Rise, p.Fall)
+}
+
+// nextHop is where packets for a backend go, in the manner of `ip route`, or why they go nowhere.
+func nextHop(h dataplane.NextHop) cell {
+	if !h.Resolved {
+		text := "unresolved"
+		if h.Reason != "" {
+			text += ": " + h.Reason
+		}
+		return cell{text: text, style: red}
+	}
+	text := h.Interface
+	if h.Gateway.IsValid() {
+		text = "via " + h.Gateway.String() + " " + text
+	}
+	for _, vlan := range h.VLANs {
+		text += fmt.Sprintf(" vlan %d", vlan)
+	}
+	return cell{text: text}
+}
+
+// stateStyle is the colour of the state of a service or a backend.
+func stateStyle[S control.ServiceState | control.State](state S) style {
+	switch string(state) {
+	case string(control.ServiceOK), string(control.StateUp):
+		return green
+	case string(control.ServiceDegraded), string(control.StateDraining):
+		return yellow
+	}
+	return red
+}

@@ -1,0 +1,198 @@
+// Package demo is what `sluice demo` shows: a client, the balancer and four backends in network namespaces,
+// real traffic of both families and protocols, and three of the backends leaving one after the other, each
+// in another way.
+package demo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicelb/sluice/control"
+)
+
+// Options of Run.
+type Options struct {
+	Executable string        // the sluice program, which is started as daemon and, see RunBackend, as backend
+	Pace       time.Duration // from one event to the next, 0 is 5 s; at least twice failuresEnd
+	Progress   io.Writer     // is told what happens
+	Live       bool          // Progress is a terminal, on which a picture is kept current
+}
+
+// ErrLeftovers means that something could not be removed in the end; the message says what.
+var ErrLeftovers = errors.New("the demo left something behind")
+
+const (
+	defaultPace = 5 * time.Second
+	// failuresEnd is how long after a backend was lost requests may still fail, and how long after an
+	// event the backend may still get new flows.
+	failuresEnd = 1500 * time.Millisecond
+)
+
+// Run plays the whole demo and returns what was measured, which says in Broken whether anything was not as
+// it should be. All that it makes is gone when it returns, also when ctx ends before. It needs root.
+func Run(ctx context.Context, o Options) (_ Summary, err error) {
+	if err := checkPrivileges(); err != nil {
+		return Summary{}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	fmt.Fprintln(o.Progress, "Making a client, the balancer, a switch and four backends in network namespaces ...")
+	s, err := newSite(ctx, o.Executable)
+	if err != nil {
+		return Summary{}, err
+	}
+	defer func() {
+		if left := s.close(); left != nil {
+			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftovers, left))
+		}
+	}()
+	go func() {
+		<-s.daemon.Done()
+		cancel(fmt.Errorf("the daemon ended: %s", lastLine(s.daemon.Output())))
+	}()
+
+	p := &play{site: s, pace: cmp.Or(o.Pace, defaultPace), settled: make(map[string]uint64)}
+	fmt.Fprintln(o.Progress, "Starting traffic: new HTTP connections, UDP requests and long-lived flows, IPv4 and IPv6 ...")
+	if p.flows, err = openFlows(ctx, s); err != nil {
+		return Summary{}, causeOf(ctx, err)
+	}
+	stopLoad := p.traffic.start(ctx, s)
+	stopView := watch(p, o)
+	err = p.run(ctx)
+	stopLoad()
+	stopView()
+	if err != nil {
+		return Summary{}, causeOf(ctx, err)
+	}
+	return p.finish(ctx, time.Now())
+}
+
+// play is one run of the scenario.
+type play struct {
+	site    *site
+	pace    time.Duration
+	traffic recorder
+	flows   []*flow
+	settled map[string]uint64 // new flows of a backend that is gone, failuresEnd after it went
+}
+
+// run lets things happen.
+func (p *play) run(ctx context.Context) error {
+	if err := sleep(ctx, p.pace); err != nil {
+		return err
+	}
+	for i, step := range []struct {
+		kind Kind
+		do   func(context.Context, *backend) error
+	}{
+		{Kill, func(_ context.Context, b *backend) error { b.process.Kill(); return nil }},
+		{LinkDown, func(_ context.Context, b *backend) error { return b.host.LinkDown(uplink) }},
+		{Drain, p.site.drain}, // the last one is left alone
+	} {
+		b := p.site.backends[i]
+		p.traffic.happens(event{kind: step.kind, backend: b.name, at: time.Now()})
+		if err := step.do(ctx, b); err != nil {
+			return err
+		}
+		if err := sleep(ctx, failuresEnd); err != nil {
+			return err
+		}
+		count, err := p.site.newFlows(ctx, b.name)
+		if err != nil {
+			return err
+		}
+		p.settled[b.name] = count
+		if err := sleep(ctx, p.pace-failuresEnd); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish ends the flows and sums up.
+func (p *play) finish(ctx context.Context, end time.Time) (Summary, error) {
+	began, samples, events := p.traffic.all()
+	summary := summarize(began, samples, events, end)
+	for _, e := range events {
+		count, err := p.site.newFlows(ctx, e.backend)
+		if err != nil {
+			return Summary{}, causeOf(ctx, err)
+		}
+		if late := count - p.settled[e.backend]; late > 0 {
+			summary.broke("%s got %d new flows later than %v after its %s", e.backend, late, failuresEnd, e.kind)
+		}
+	}
+	summary.addFlows(closeFlows(p.flows), events)
+	return summary, nil
+}
+
+// checkPrivileges says what is missing before anything is half made.
+func checkPrivileges() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return fmt.Errorf("reading this process's capabilities: %w", err)
+	}
+	var missing []string
+	for _, needed := range []struct {
+		name string
+		bit  int
+	}{{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_BPF", unix.CAP_BPF}} {
+		if sets[needed.bit/32].Effective&(1<<(needed.bit%32)) == 0 {
+			missing = append(missing, needed.name)
+		}
+	}
+	if os.Geteuid() != 0 || len(missing) > 0 {
+		return fmt.Errorf("the demo makes network namespaces and loads XDP programs, which takes root with all capabilities (missing here: %s); try: sudo sluice demo",
+			cmp.Or(strings.Join(missing, ", "), "user 0"))
+	}
+	return nil
+}
+
+// sleep waits, or returns the error of a context that ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// causeOf prefers the reason that ctx has ended for to an error that follows from it.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// newFlows returns how many flows a backend was given until now, by all services together.
+func (s *site) newFlows(ctx context.Context, name string) (uint64, error) {
+	status, err := s.client.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var count uint64
+	for _, service := range status.Services {
+		i := slices.IndexFunc(service.Backends, func(b control.BackendStatus) bool { return b.Name == name })
+		if i >= 0 {
+			count += service.Backends[i].NewFlows
+		}
+	}
+	return count, nil
+}
