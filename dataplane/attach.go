@@ -217,11 +217,15 @@ func unpinLink(pin string) error {
 	return errors.Join(l.Unpin(), l.Close())
 }
 
+// unpinLinks removes all pinned links of a folder, and the folder.
 func unpinLinks(folder string) error {
 	names, err := pins(folder)
 	errs := []error{err}
 	for _, name := range names {
 		errs = append(errs, unpinLink(filepath.Join(folder, name)))
+	}
+	if err := os.Remove(folder); !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

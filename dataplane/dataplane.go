@@ -139,7 +139,7 @@ func (d *Dataplane) load() error {
 		}
 	}
 	for name, m := range spec.Maps {
-		if name[0] != '.' { // .rodata belongs to one program
+		if isPinned(name) {
 			m.Pinning = ebpf.PinByName
 		}
 	}
@@ -160,6 +160,9 @@ func (d *Dataplane) load() error {
 	d.backends, err = mapArray[balancerBackend](d.objects.Backends)
 	return err
 }
+
+// isPinned tells the maps that outlive the process from .rodata, which belongs to one program.
+func isPinned(name string) bool { return name[0] != '.' }
 
 // size sets the sizes of the maps.
 func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
@@ -222,14 +225,30 @@ func (d *Dataplane) close() error {
 	return errors.Join(errs...)
 }
 
-// Unload detaches the programs that are pinned under the path and removes everything there. It is no
-// error when nothing is.
+// Unload detaches the programs that are pinned under the path and removes what Open and AttachDecap pinned
+// there, and the folder. It is no error when nothing is there; what others have pinned there stays, with an
+// error.
 func Unload(pinPath string) error {
-	errs := []error{unpinLinks(filepath.Join(pinPath, linksFolder)), unpinLinks(filepath.Join(pinPath, decapFolder))}
-	if err := os.RemoveAll(pinPath); err != nil {
-		errs = append(errs, err)
+	if _, err := os.Stat(pinPath); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return errors.Join(errs...)
+	if !onBPF(pinPath) {
+		return fmt.Errorf("%s is not in a BPF file system: nothing of Sluice is there", pinPath)
+	}
+	spec, err := loadBalancer()
+	if err != nil {
+		return err
+	}
+	errs := []error{unpinLinks(filepath.Join(pinPath, linksFolder)), unpinLinks(filepath.Join(pinPath, decapFolder))}
+	for name := range spec.Maps {
+		if !isPinned(name) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(pinPath, name)); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, os.Remove(pinPath))...)
 }
 
 // Stats describes the tables.
