@@ -12,6 +12,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // The layout of the store. A daemon refuses a store of another version.
@@ -39,7 +40,7 @@ func OpenStore(path string) (*Store, error) {
 		return nil, fmt.Errorf("creating the store's directory: %w", err)
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: storeLockTimeout})
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("the store %s is in use: is another daemon running?", path)
 	}
 	if err != nil {

@@ -102,21 +102,6 @@ func (h *Host) SetMAC(name string, mac net.HardwareAddr) error {
 	return h.change(name, func(link netlink.Link) error { return h.netlink.LinkSetHardwareAddr(link, mac) })
 }
 
-// VLAN adds the interface PARENT.ID, which tags and untags what goes through its parent, and sets it up.
-func (h *Host) VLAN(parent string, id int) error {
-	err := h.change(parent, func(link netlink.Link) error {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.ParentIndex = vlanName(parent, id), link.Attrs().Index
-		return h.netlink.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: id})
-	})
-	if err != nil {
-		return err
-	}
-	return h.LinkUp(vlanName(parent, id))
-}
-
-func vlanName(parent string, id int) string { return fmt.Sprintf("%s.%d", parent, id) }
-
 // Addr gives addresses such as "192.0.2.1/24" and "2001:db8::1/64" to an interface. They are usable at once.
 func (h *Host) Addr(name string, prefixes ...string) error {
 	h.mu.Lock()
