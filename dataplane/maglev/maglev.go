@@ -6,7 +6,8 @@
 // In one thing it differs from the paper. There, backends take turns until the table is full, so how many
 // slots each gets is a matter of chance, and weights are frequencies of turns. Here each backend has a
 // quota, its exact share of the slots rounded by largest remainder, and stops taking turns when it has them.
-// Shares are then right to one slot for any weights.
+// Shares are then right to one slot for any weights. It follows that a backend whose share is less than one
+// slot may have none: a weight of 1 among a thousand of 1000 asks for a larger table.
 package maglev
 
 import (
@@ -61,9 +62,17 @@ type member struct {
 
 // Builder builds tables, and keeps its memory for the next one. Not safe for concurrent use.
 type Builder struct {
-	members  []member // in the order of their hashes
-	rounds   []int    // first member of each round's list
-	heaviest uint64   // largest weight
+	members  []member    // in the order of their hashes
+	left     []remainder // what rounding down leaves of their shares
+	rounds   []int       // first member of each round's list
+	taken    []uint64    // a bit for each slot: a byte each would not stay in a processor's first cache
+	heaviest uint64      // largest weight
+}
+
+// remainder is what rounding down left of a member's share, in slots times the sum of the weights.
+type remainder struct {
+	member int
+	value  uint64
 }
 
 // Build fills every slot of the table with the index of a backend. The table's length must be one that Size
@@ -106,18 +115,20 @@ func (b *Builder) share(size uint32) {
 	for _, m := range b.members {
 		total += uint64(m.Weight)
 	}
-	remainders := make([]uint64, len(b.members))
-	order := make([]int, len(b.members))
-	left := size
+	b.left = b.left[:0]
+	free := size
 	for i := range b.members {
 		m := &b.members[i]
 		product := uint64(size) * uint64(m.Weight)
-		m.quota, remainders[i], order[i] = uint32(product/total), product%total, i
-		left -= m.quota
+		m.quota = uint32(product / total)
+		b.left = append(b.left, remainder{member: i, value: product % total})
+		free -= m.quota
 	}
-	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(remainders[y], remainders[x]) })
-	for _, i := range order[:left] {
-		b.members[i].quota++
+	slices.SortFunc(b.left, func(x, y remainder) int {
+		return cmp.Or(cmp.Compare(y.value, x.value), cmp.Compare(x.member, y.member))
+	})
+	for _, r := range b.left[:free] {
+		b.members[r.member].quota++
 	}
 }
 
@@ -126,12 +137,14 @@ func (b *Builder) share(size uint32) {
 // those that are free.
 func (b *Builder) fill(table []uint16) {
 	b.schedule()
-	taken := make([]bool, len(table))
+	words := (len(table) + 63) / 64
+	b.taken = slices.Grow(b.taken[:0], words)[:words]
+	clear(b.taken)
 	for round := range b.rounds {
 		for i := b.rounds[round]; i != none; {
 			m := &b.members[i]
 			following := m.following
-			m.take(table, taken)
+			m.take(table, b.taken)
 			b.enqueue(i)
 			i = following
 		}
@@ -177,14 +190,15 @@ func (m *member) round(n uint32, heaviest uint64) int {
 }
 
 // take gives the member the free slot that it prefers.
-func (m *member) take(table []uint16, taken []bool) {
+func (m *member) take(table []uint16, taken []uint64) {
 	size, slot := uint32(len(table)), m.next
-	for taken[slot] {
+	for taken[slot/64]>>(slot%64)&1 != 0 {
 		if slot += m.skip; slot >= size {
 			slot -= size
 		}
 	}
-	taken[slot], table[slot] = true, m.Index
+	taken[slot/64] |= 1 << (slot % 64)
+	table[slot] = m.Index
 	m.turns++
 	if m.next = slot + m.skip; m.next >= size {
 		m.next -= size
