@@ -26,6 +26,9 @@ const (
 	// A service that the kernel refused is tried again after this time, doubled each time up to
 	// compareInterval.
 	firstRetry = time.Second
+	// No more probes than this are sent in a second, at about 100 µs of a processor each: the intervals of
+	// very many backends are stretched.
+	probeBudget = 2000
 )
 
 // target is a backend of a service, as the prober knows it.
@@ -48,6 +51,7 @@ type reconciler struct {
 	all     bool // compare everything
 	failed  map[dataplane.ServiceKey]error
 	down    map[target]bool // by the kernel when the daemon started
+	stretch int             // by how much intervals are longer than wished
 	waiting []chan struct{} // closed when nothing is pending any more
 	wake    chan struct{}
 }
@@ -127,7 +131,33 @@ func (r *reconciler) targets() map[target]health.Target {
 			}
 		}
 	}
+	r.stretch = stretch(targets)
+	for t, each := range targets {
+		each.Interval *= time.Duration(r.stretch)
+		targets[t] = each
+	}
 	return targets
+}
+
+// stretch is the factor that brings the targets' probes within the budget. It is a power of two, so that
+// one backend more or less seldom changes it, which restarts every probe.
+func stretch(targets map[target]health.Target) int {
+	perSecond := 0.0
+	for _, each := range targets {
+		perSecond += float64(time.Second) / float64(each.Interval)
+	}
+	factor := 1
+	for perSecond > float64(factor)*probeBudget {
+		factor *= 2
+	}
+	return factor
+}
+
+// stretched returns by what factor the intervals of probes are longer than wished; 1 is not at all.
+func (r *reconciler) stretched() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stretch
 }
 
 func (r *reconciler) verdictChanged(t target) {

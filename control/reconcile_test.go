@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -210,4 +211,18 @@ func TestRefusedByKernel(t *testing.T) {
 			t.Error("the service is not there")
 		}
 	})
+}
+
+// Very many backends are probed more seldom, and it is known by how much.
+func TestProbeBudget(t *testing.T) {
+	targets := make(map[target]health.Target)
+	for n := range 65535 {
+		targets[target{backend: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), 80)}] = health.Target{Interval: 200 * time.Millisecond}
+		if len(targets) == 400 && stretch(targets) != 1 {
+			t.Errorf("2,000 probes a second are stretched by %d", stretch(targets))
+		}
+	}
+	if got := stretch(targets); got != 256 {
+		t.Errorf("327,675 probes a second are stretched by %d, want 256", got)
+	}
 }

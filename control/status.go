@@ -134,6 +134,10 @@ func (d *Daemon) status() Status {
 			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is down: %s", i.Name, cmp.Or(i.Reason, "no packets come in there")))
 		}
 	}
+	if factor := d.reconciler.stretched(); factor > 1 {
+		status.Problems = append(status.Problems, fmt.Sprintf(
+			"backends are probed %d times more seldom than wished, to stay within %d probes a second", factor, probeBudget))
+	}
 	manifest := d.store.Manifest()
 	for i := range manifest.Services {
 		s := d.serviceStatus(&manifest.Services[i])
@@ -189,11 +193,18 @@ func (s *ServiceStatus) problems() []string {
 	case s.State == ServiceFailed:
 		add("no backend takes new flows")
 	}
+	unresolved := 0
 	for i := range s.Backends {
 		b := &s.Backends[i]
-		if b.State != StateDown && !b.NextHop.Resolved {
+		if b.State == StateDown || b.NextHop.Resolved {
+			continue
+		}
+		if unresolved++; unresolved == 1 {
 			add("backend %s: %s", b.Name, cmp.Or(b.NextHop.Reason, "its next hop is not known yet"))
 		}
+	}
+	if unresolved > 1 {
+		problems[len(problems)-1] += fmt.Sprintf(" (and %d more backends without a next hop)", unresolved-1)
 	}
 	return problems
 }
