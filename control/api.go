@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -65,6 +66,7 @@ func (d *Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("Sluice", d.version)
 	config.Info.Description = "Services, backends and the state of one Sluice daemon."
+	config.OpenAPIPath = ""  // see serveDocument
 	config.DocsPath = ""     // the page would load scripts from elsewhere
 	config.CreateHooks = nil // no $schema members in answers
 	config.SchemasPath = ""  // the document holds them
@@ -73,7 +75,24 @@ func (d *Daemon) handler() http.Handler {
 	d.registerServices(api)
 	d.registerBackends(api)
 	d.registerState(api)
+	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
+	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux
+}
+
+// serveDocument serves a text that is made once, at the first request. (huma's own handlers do that too, but
+// not safely for two requests at a time.)
+func serveDocument(mux *http.ServeMux, path, contentType string, make func() ([]byte, error)) {
+	text := sync.OnceValues(make)
+	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		document, err := text()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.Write(document)
+	})
 }
 
 // operation describes one call.

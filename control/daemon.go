@@ -43,7 +43,7 @@ func Run(ctx context.Context, config Config, version string) error {
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer config.API.close(listener)
 	metrics, err := config.Metrics.listen()
 	if err != nil {
 		return err
@@ -83,16 +83,35 @@ func (d *Daemon) openDataplane() error {
 		return err
 	}
 	d.dataplane = dp
-	for _, i := range dp.Interfaces() {
-		if !slices.Contains(d.config.Interfaces, i.Name) {
-			if err := dp.Detach(i.Name); err != nil {
-				return errors.Join(err, dp.Close())
+	if err := d.attachAll(); err != nil {
+		return errors.Join(err, dp.Close())
+	}
+	return nil
+}
+
+// attachAll attaches to every configured interface, or to none that it was not attached to before.
+func (d *Daemon) attachAll() error {
+	before := d.dataplane.Interfaces()
+	named := func(name string) func(dataplane.Interface) bool {
+		return func(i dataplane.Interface) bool { return i.Name == name }
+	}
+	for n, name := range d.config.Interfaces {
+		err := d.attach(name)
+		if err == nil {
+			continue
+		}
+		for _, done := range d.config.Interfaces[:n] {
+			if !slices.ContainsFunc(before, named(done)) {
+				err = errors.Join(err, d.dataplane.Detach(done))
 			}
 		}
+		return err
 	}
-	for _, name := range d.config.Interfaces {
-		if err := d.attach(name); err != nil {
-			return errors.Join(err, dp.Close())
+	for _, i := range before {
+		if !slices.Contains(d.config.Interfaces, i.Name) {
+			if err := d.dataplane.Detach(i.Name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -115,14 +134,13 @@ func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) erro
 	if metrics != nil {
 		group.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
 	}
-	d.log.Info("ready", "version", d.version, "socket", d.config.API.Socket, "services", len(d.store.Manifest().Services))
-	if err := notifyReady(); err != nil {
-		d.log.Warn("cannot tell the service manager that the daemon is ready", "error", err)
+	if d.reconciler.settled(ctx); ctx.Err() == nil {
+		d.log.Info("ready", "version", d.version, "socket", d.config.API.Socket, "services", len(d.store.Manifest().Services))
+		if err := notifyReady(); err != nil {
+			d.log.Warn("cannot tell the service manager that the daemon is ready", "error", err)
+		}
 	}
 	err := group.Wait()
-	if removed := os.Remove(d.config.API.Socket); removed != nil {
-		d.log.Warn("cannot remove the API's socket", "error", removed)
-	}
 	d.log.Info("stopped; packets keep flowing as they did (`sluice unload` ends that)")
 	return err
 }
@@ -132,7 +150,9 @@ const drainTime = 2 * time.Second
 
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		ending, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
 		if server.Shutdown(ending) != nil {
@@ -143,6 +163,7 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler)
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+	<-ended // Serve returns before the calls that are under way
 	return nil
 }
 
@@ -159,12 +180,16 @@ func (d *Daemon) keepAttached(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		attached := make(map[string]int)
 		for _, i := range d.dataplane.Interfaces() {
-			now, err := net.InterfaceByName(i.Name)
-			if err != nil || now.Index == i.Index {
+			attached[i.Name] = i.Index
+		}
+		for _, name := range d.config.Interfaces {
+			now, err := net.InterfaceByName(name)
+			if err != nil || now.Index == attached[name] {
 				continue
 			}
-			if err := d.attach(i.Name); err != nil {
+			if err := d.attach(name); err != nil {
 				d.log.Error("cannot attach to an interface that came back; trying again", "error", err)
 			}
 		}

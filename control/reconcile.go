@@ -2,7 +2,7 @@ package control
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -38,22 +38,23 @@ type target struct {
 }
 
 // reconciler makes the kernel match the desired state and the verdicts on the backends, service by service.
-// It looks at what is and what should be, never at what happened. Safe for concurrent use.
+// It looks at what is and what should be, never at what happened. A verdict overtakes everything else that
+// waits, because clients wait for it. Safe for concurrent use.
 type reconciler struct {
 	kernel   kernel
 	defaults Defaults
 	log      *slog.Logger
 	prober   *health.Prober[target]
+	wake     chan struct{}
+	stopped  chan struct{} // closed when run returns
 
 	mu      sync.Mutex
 	wanted  map[dataplane.ServiceKey]*Service
-	pending map[dataplane.ServiceKey]bool
-	all     bool // compare everything
+	pending queue
 	failed  map[dataplane.ServiceKey]error
-	down    map[target]bool // by the kernel when the daemon started
-	stretch int             // by how much intervals are longer than wished
+	stretch int             // of the intervals of probes
+	down    map[target]bool // by the kernel when the daemon started, until the first want
 	waiting []chan struct{} // closed when nothing is pending any more
-	wake    chan struct{}
 }
 
 // newReconciler returns one that does nothing before run.
@@ -62,12 +63,11 @@ func newReconciler(k kernel, defaults Defaults, log *slog.Logger, options health
 		kernel:   k,
 		defaults: defaults,
 		log:      log,
+		wake:     make(chan struct{}, 1),
+		stopped:  make(chan struct{}),
 		wanted:   make(map[dataplane.ServiceKey]*Service),
-		pending:  make(map[dataplane.ServiceKey]bool),
-		all:      true,
 		failed:   make(map[dataplane.ServiceKey]error),
 		down:     make(map[target]bool),
-		wake:     make(chan struct{}, 1),
 	}
 	for _, s := range k.Services() {
 		for _, b := range s.Backends {
@@ -81,25 +81,28 @@ func newReconciler(k kernel, defaults Defaults, log *slog.Logger, options health
 }
 
 // want takes a new desired state; its services are not modified by anybody. Only those that differ are
-// looked at.
+// looked at, first those that go, because they make room.
 func (r *reconciler) want(m Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := make(map[dataplane.ServiceKey]*Service, len(m.Services))
 	for i := range m.Services {
+		next[m.Services[i].Key()] = &m.Services[i]
+	}
+	for i := range m.Services {
 		s := &m.Services[i]
-		next[s.Key()] = s
 		if old := r.wanted[s.Key()]; old == nil || !old.equal(s) {
-			r.pending[s.Key()] = true
+			r.pending.push(s.Key())
 		}
 	}
 	for key := range r.wanted {
 		if next[key] == nil {
-			r.pending[key] = true
+			r.pending.pushFirst(key)
 		}
 	}
 	r.wanted = next
 	r.prober.Set(r.targets())
+	clear(r.down)
 	r.signal()
 }
 
@@ -161,15 +164,17 @@ func (r *reconciler) stretched() int {
 }
 
 func (r *reconciler) verdictChanged(t target) {
-	verdict := r.prober.Verdict(t)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	s := r.wanted[t.service]
+	if s != nil {
+		r.pending.pushFirst(t.service)
+		r.signal()
+	}
+	r.mu.Unlock()
 	if s == nil {
 		return
 	}
-	r.pending[t.service] = true
-	r.signal()
+	verdict := r.prober.Verdict(t)
 	for i := range s.Backends {
 		if b := &s.Backends[i]; b.place() == t.backend {
 			r.log.Info("backend changed", "service", s.Name, "backend", b.Name, "up", verdict.Up, "cause", verdict.Cause)
@@ -184,15 +189,17 @@ func (r *reconciler) signal() {
 	}
 }
 
-// settled waits until the kernel has been brought to the state that was last wanted, or refused it.
+// settled waits until the kernel has been brought to the state that was last wanted, or refused it, or
+// until the reconciler ends.
 func (r *reconciler) settled(ctx context.Context) {
-	r.mu.Lock()
 	done := make(chan struct{})
+	r.mu.Lock()
 	r.waiting = append(r.waiting, done)
 	r.signal()
 	r.mu.Unlock()
 	select {
 	case <-done:
+	case <-r.stopped:
 	case <-ctx.Done():
 	}
 }
@@ -200,70 +207,79 @@ func (r *reconciler) settled(ctx context.Context) {
 // run reconciles until ctx ends.
 func (r *reconciler) run(ctx context.Context) {
 	defer r.prober.Close()
+	defer close(r.stopped)
 	compare := time.NewTicker(compareInterval)
 	defer compare.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
-	delay := firstRetry
+	<-retry.C
+	delay, retrying := firstRetry, false
+	r.compareAll()
 	for {
+		for key, ok := r.next(); ok && ctx.Err() == nil; key, ok = r.next() {
+			r.reconcile(key)
+		}
+		switch failing := r.failing(); {
+		case !failing:
+			delay = firstRetry
+		case !retrying:
+			retry.Reset(delay)
+			delay, retrying = min(2*delay, compareInterval), true
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-compare.C:
-			r.again(true)
+			r.compareAll()
 		case <-retry.C:
-			r.again(false)
+			retrying = false
+			r.retryFailed()
 		case <-r.wake:
 		}
-		if r.pass() {
-			delay = firstRetry
-			continue
-		}
-		retry.Reset(delay)
-		delay = min(2*delay, compareInterval)
 	}
 }
 
-// again marks everything, or what failed, to be looked at.
-func (r *reconciler) again(all bool) {
+// compareAll has everything looked at that is in the kernel or should be, first what should not.
+func (r *reconciler) compareAll() {
+	held := r.kernel.Services()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all = r.all || all
+	for key := range r.wanted {
+		r.pending.push(key)
+	}
+	r.pushFailed()
+	for _, s := range held {
+		if r.wanted[s.ServiceKey] == nil {
+			r.pending.pushFirst(s.ServiceKey)
+		}
+	}
+}
+
+func (r *reconciler) retryFailed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pushFailed()
+}
+
+// pushFailed has everything looked at that the kernel refused. r.mu must be held.
+func (r *reconciler) pushFailed() {
 	for key := range r.failed {
-		r.pending[key] = true
+		r.pending.push(key)
 	}
 }
 
-// pass looks at what is pending. It returns whether the kernel took everything.
-func (r *reconciler) pass() bool {
-	r.mu.Lock()
-	waiting := r.waiting
-	r.waiting = nil
-	if r.all {
-		r.all = false
-		for _, s := range r.kernel.Services() {
-			r.pending[s.ServiceKey] = true
-		}
-		for key := range r.wanted {
-			r.pending[key] = true
-		}
-	}
-	keys := make([]dataplane.ServiceKey, 0, len(r.pending))
-	for key := range r.pending {
-		keys = append(keys, key)
-	}
-	clear(r.pending)
-	r.mu.Unlock()
-
-	for _, key := range keys {
-		r.reconcile(key)
-	}
-	for _, done := range waiting {
-		close(done)
-	}
+// next returns what to look at. When that is nothing it tells those who wait.
+func (r *reconciler) next() (dataplane.ServiceKey, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.failed) == 0
+	key, ok := r.pending.pop()
+	if !ok {
+		for _, done := range r.waiting {
+			close(done)
+		}
+		r.waiting = nil
+	}
+	return key, ok
 }
 
 // reconcile brings one service to the kernel.
@@ -294,6 +310,26 @@ func (r *reconciler) failure(key dataplane.ServiceKey) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failed[key]
+}
+
+func (r *reconciler) failing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.failed) > 0
+}
+
+// remains returns why the kernel keeps services that nobody wants, sorted.
+func (r *reconciler) remains() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var problems []string
+	for key, err := range r.failed {
+		if r.wanted[key] == nil {
+			problems = append(problems, fmt.Sprintf("%s cannot be removed: %v", key, err))
+		}
+	}
+	slices.Sort(problems)
+	return problems
 }
 
 // evaluation is a service with the states that its backends have by wish and by health.
@@ -371,7 +407,7 @@ func (e evaluation) serviceState(s *Service, failure error, unresolved bool) Ser
 		lost = lost || s.Backends[i].State == StateUp && e.backends[i].state != StateUp
 	}
 	switch {
-	case failure != nil && !errors.Is(failure, context.Canceled), len(s.Backends) > 0 && !serving:
+	case failure != nil, len(s.Backends) > 0 && !serving:
 		return ServiceFailed
 	case e.panicked:
 		return ServicePanic

@@ -57,3 +57,9 @@ func (a APIConfig) publish(temporary string) error {
 	}
 	return os.Rename(temporary, a.Socket)
 }
+
+// close closes the listener and removes the socket.
+func (a APIConfig) close(listener net.Listener) {
+	listener.Close()
+	os.Remove(a.Socket) // a socket that stays is replaced at the next start
+}

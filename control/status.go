@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sluicelb/sluice/dataplane"
@@ -129,6 +130,11 @@ func (d *Daemon) status() Status {
 	if status.Reasons, err = d.dataplane.Reasons(); err != nil {
 		status.Problems = append(status.Problems, err.Error())
 	}
+	for _, name := range d.config.Interfaces {
+		if !slices.ContainsFunc(status.Interfaces, func(i dataplane.Interface) bool { return i.Name == name }) {
+			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is not attached to; the log says why", name))
+		}
+	}
 	for _, i := range status.Interfaces {
 		if !i.Up {
 			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is down: %s", i.Name, cmp.Or(i.Reason, "no packets come in there")))
@@ -144,6 +150,7 @@ func (d *Daemon) status() Status {
 		status.Services = append(status.Services, s)
 		status.Problems = append(status.Problems, s.problems()...)
 	}
+	status.Problems = append(status.Problems, d.reconciler.remains()...)
 	return status
 }
 

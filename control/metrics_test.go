@@ -1,0 +1,88 @@
+package control
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// Everything in the status that changes is a metric.
+func TestStatusAsMetrics(t *testing.T) {
+	status := Status{
+		Version:  "1.2.3",
+		Problems: []string{"one"},
+		Reasons:  map[string]uint64{"pass_no_service": 7, "drop_malformed": 2},
+		Tables:   dataplane.Stats{TableRewrites: 4, LastRewrite: time.Millisecond, TotalRewrite: 3 * time.Second, SlotsUsed: 251},
+		Services: []ServiceStatus{{
+			Name: "web", State: ServiceDegraded,
+			Backends: []BackendStatus{{
+				Name: "one", Address: netip.MustParseAddr("198.51.100.1"), State: StateDown, Share: 0.5,
+				NextHop: dataplane.NextHop{Resolved: true}, Counters: dataplane.Counters{Packets: 10, Bytes: 640, NewFlows: 3, Replies: 9},
+			}},
+		}},
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(statusCollector{func() Status { return status }})
+	response := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	var got []string
+	for line := range strings.Lines(response.Body.String()) {
+		if !strings.HasPrefix(line, "#") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	want := []string{
+		`sluice_backend_bytes_total{backend="one",service="web"} 640`,
+		`sluice_backend_new_flows_total{backend="one",service="web"} 3`,
+		`sluice_backend_next_hop_resolved{backend="one",service="web"} 1`,
+		`sluice_backend_packets_total{backend="one",service="web"} 10`,
+		`sluice_backend_replies_total{backend="one",service="web"} 9`,
+		`sluice_backend_slot_share{backend="one",service="web"} 0.5`,
+		`sluice_backend_state{backend="one",service="web",state="down"} 1`,
+		`sluice_backend_state{backend="one",service="web",state="draining"} 0`,
+		`sluice_backend_state{backend="one",service="web",state="up"} 0`,
+		`sluice_build_info{version="1.2.3"} 1`,
+		`sluice_drops_total{reason="malformed"} 2`,
+		`sluice_passes_total{reason="no_service"} 7`,
+		`sluice_problems 1`,
+		`sluice_service_state{service="web",state="degraded"} 1`,
+		`sluice_service_state{service="web",state="failed"} 0`,
+		`sluice_service_state{service="web",state="ok"} 0`,
+		`sluice_service_state{service="web",state="panic"} 0`,
+		`sluice_slots_used 251`,
+		`sluice_table_last_rewrite_seconds 0.001`,
+		`sluice_table_rewrite_seconds_total 3`,
+		`sluice_table_rewrites_total 4`,
+	}
+	slices.Sort(got)
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("metrics differ (-want +got):\n%s", difference)
+	}
+}
+
+// A port in use is an error that names the key and the way out.
+func TestMetricsAddressInUse(t *testing.T) {
+	first, err := MetricsConfig{Address: "127.0.0.1:0"}.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	address := first.Addr().String()
+	if _, err := (MetricsConfig{Address: address}).listen(); err == nil ||
+		!strings.Contains(err.Error(), "metrics.address "+address) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("error is %v", err)
+	}
+	if off, err := (MetricsConfig{}).listen(); off != nil || err != nil {
+		t.Errorf("switched off: %v, %v", off, err)
+	}
+}
