@@ -2,6 +2,7 @@
  * of its backends. docs/architecture.md draws the way of a packet through it.
  */
 #include "encap.h"
+#include "icmp.h"
 #include "nat.h"
 #include "service.h"
 
@@ -73,7 +74,8 @@ always_inline int to_backend4(struct xdp_md *ctx, const struct packet *p,
 	if (!hop.ifindex)
 		return drop(DROP_NEXT_HOP_UNRESOLVED);
 	if (!fits(p, &hop, outer_length(service->mode, c.backend)))
-		return drop(DROP_TOO_BIG);
+		return too_big4(ctx, p,
+				hop.mtu - outer_length(service->mode, c.backend));
 	if (service->mode == MODE_NAT) {
 		result = nat4(ctx, p, &c, &hop, t, hash);
 	} else {
@@ -110,7 +112,8 @@ always_inline int to_backend6(struct xdp_md *ctx, const struct packet *p,
 	if (!hop.ifindex)
 		return drop(DROP_NEXT_HOP_UNRESOLVED);
 	if (!fits(p, &hop, outer_length(service->mode, c.backend)))
-		return drop(DROP_TOO_BIG);
+		return too_big6(ctx, p,
+				hop.mtu - outer_length(service->mode, c.backend));
 	if (service->mode == MODE_NAT) {
 		result = nat6(ctx, p, &c, &hop, t, hash);
 	} else {
@@ -134,6 +137,8 @@ always_inline int balance4(struct xdp_md *ctx, struct packet *p)
 	int result = parse4(ctx, p, &t);
 	struct service *service;
 
+	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMP)
+		return echo4(ctx, p);
 	if (result != PARSED)
 		return pass(result);
 	if (is_nat_port(t.ports.destination)) {
@@ -158,6 +163,8 @@ always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 	int result = parse6(ctx, p, &t);
 	struct service *service;
 
+	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMPV6)
+		return echo6(ctx, p);
 	if (result != PARSED)
 		return pass(result);
 	if (is_nat_port(t.ports.destination)) {

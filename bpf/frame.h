@@ -27,9 +27,15 @@ always_inline void *data_end(const struct xdp_md *ctx)
 	return (void *)(long)ctx->data_end;
 }
 
+/* The barrier keeps the compiler from taking the subtraction apart, which the
+ * verifier forbids for pointers.
+ */
 always_inline __u32 frame_length(const struct xdp_md *ctx)
 {
-	return ctx->data_end - ctx->data;
+	__u64 length = data_end(ctx) - at(ctx, 0);
+
+	asm volatile("" : "+r"(length));
+	return length;
 }
 
 always_inline int is_vlan(__be16 ethertype)

@@ -49,6 +49,7 @@ always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tupl
 
 	if ((void *)(ip + 1) > data_end(ctx) || ip->ihl < 5)
 		return PASS_MALFORMED;
+	t->ports.protocol = ip->protocol;
 	if (!has_ports(ip->protocol))
 		return PASS_NO_SERVICE;
 	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
@@ -58,7 +59,6 @@ always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tupl
 		return PASS_MALFORMED;
 	t->source = ip->saddr;
 	t->destination = ip->daddr;
-	t->ports.protocol = ip->protocol;
 	p->l4 = p->l3 + ip->ihl * 4;
 	return parse_ports(ctx, p, &t->ports);
 }
@@ -107,6 +107,7 @@ always_inline int parse6(struct xdp_md *ctx, struct packet *p, struct tuple6 *t)
 		return PASS_MALFORMED;
 	__builtin_memcpy(t->source, &ip->saddr, sizeof(t->source));
 	__builtin_memcpy(t->destination, &ip->daddr, sizeof(t->destination));
+	t->ports.protocol = ip->nexthdr;
 	transport = find_transport(ctx, p->l3 + sizeof(*ip), ip->nexthdr);
 	if (transport < 0)
 		return -transport;

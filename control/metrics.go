@@ -53,13 +53,16 @@ var (
 	backendStates   = metric("backend_state", "1 for the state that a backend is in.", "service", "backend", "state")
 	backendResolved = metric("backend_next_hop_resolved", "1 when packets for a backend can leave the host.", "service", "backend")
 	backendShare    = metric("backend_slot_share", "Share of its service's slots, 0 to 1.", "service", "backend")
-	passes          = metric("passes_total", "Packets left to the host's own stack.", "reason")
-	drops           = metric("drops_total", "Packets dropped.", "reason")
-	rewrites        = metric("table_rewrites_total", "Maglev tables built and switched to.")
-	rewriteSeconds  = metric("table_rewrite_seconds_total", "Time that table rewrites took.")
-	lastRewrite     = metric("table_last_rewrite_seconds", "Time that the latest table rewrite took.")
-	slotsUsed       = metric("slots_used", "Slots of Maglev tables in use.")
-	problems        = metric("problems", "Things that are wrong now; `sluice status` names them.")
+	ends            = map[string]*prometheus.Desc{ // by the first word of the reason
+		"pass":   metric("passes_total", "Packets left to the host's own stack.", "reason"),
+		"drop":   metric("drops_total", "Packets dropped.", "reason"),
+		"answer": metric("answers_total", "Packets answered by Sluice itself.", "reason"),
+	}
+	rewrites       = metric("table_rewrites_total", "Maglev tables built and switched to.")
+	rewriteSeconds = metric("table_rewrite_seconds_total", "Time that table rewrites took.")
+	lastRewrite    = metric("table_last_rewrite_seconds", "Time that the latest table rewrite took.")
+	slotsUsed      = metric("slots_used", "Slots of Maglev tables in use.")
+	problems       = metric("problems", "Things that are wrong now; `sluice status` names them.")
 )
 
 // Describe declares nothing: the collector is unchecked, since its metrics depend on the services.
@@ -74,11 +77,8 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	emit(buildInfo, prometheus.GaugeValue, 1, status.Version)
 	emit(problems, prometheus.GaugeValue, float64(len(status.Problems)))
 	for reason, count := range status.Reasons {
-		if name, dropped := strings.CutPrefix(reason, "drop_"); dropped {
-			emit(drops, prometheus.CounterValue, float64(count), name)
-		} else {
-			emit(passes, prometheus.CounterValue, float64(count), strings.TrimPrefix(reason, "pass_"))
-		}
+		kind, name, _ := strings.Cut(reason, "_")
+		emit(ends[kind], prometheus.CounterValue, float64(count), name)
 	}
 	emit(rewrites, prometheus.CounterValue, float64(status.Tables.TableRewrites))
 	emit(rewriteSeconds, prometheus.CounterValue, status.Tables.TotalRewrite.Seconds())

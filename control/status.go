@@ -18,7 +18,7 @@ type Status struct {
 	PinPath    string                `json:"pin-path"`
 	Interfaces []dataplane.Interface `json:"interfaces" nullable:"false"`
 	Services   []ServiceStatus       `json:"services" nullable:"false"`
-	Reasons    map[string]uint64     `json:"reasons" doc:"Packets that were not forwarded, by reason; drops start with drop_"`
+	Reasons    map[string]uint64     `json:"reasons" doc:"Packets that were not forwarded, by reason: pass_ to the host, drop_, or answer_ by Sluice itself"`
 	Tables     dataplane.Stats       `json:"tables"`
 	Problems   []string              `json:"problems" nullable:"false" doc:"What is wrong now, one sentence each"`
 }

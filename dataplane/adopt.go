@@ -16,15 +16,22 @@ func (d *Dataplane) adopt() error {
 	d.regions = newRegions(limits.Slots)
 
 	byIndex := make(map[uint32]*serviceState)
-	if err := adoptServices(d, d.objects.Services4, byIndex, func(k balancerServiceKey4) ServiceKey {
+	echoes4, err := adoptServices(d, d.objects.Services4, byIndex, func(k balancerServiceKey4) ServiceKey {
 		return serviceKey([4]uint32{k.Address}, false, k.Port, k.Protocol)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	if err := adoptServices(d, d.objects.Services6, byIndex, func(k balancerServiceKey6) ServiceKey {
+	echoes6, err := adoptServices(d, d.objects.Services6, byIndex, func(k balancerServiceKey6) ServiceKey {
 		return serviceKey(k.Address, true, k.Port, k.Protocol)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
+	}
+	for _, address := range append(echoes4, echoes6...) {
+		if err := d.ignoreEcho(address); err != nil {
+			return err
+		}
 	}
 	d.adoptBackends(byIndex)
 	return d.adoptLinks()
@@ -34,12 +41,18 @@ func serviceKey(address [4]uint32, ipv6 bool, port uint16, protocol uint8) Servi
 	return ServiceKey{Address: addressOf(address, ipv6), Port: network16(port), Protocol: Protocol(protocol)}
 }
 
-// adoptServices adopts the services of one family.
-func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*serviceState, key func(K) ServiceKey) error {
+// adoptServices adopts the services of one family. Returns the addresses that echo requests are answered
+// for.
+func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*serviceState, convert func(K) ServiceKey) (echoes []netip.Addr, err error) {
 	var k K
 	var index uint32
 	entries := m.Iterate()
 	for entries.Next(&k, &index) {
+		key := convert(k)
+		if key.isEcho() {
+			echoes = append(echoes, key.Address)
+			continue
+		}
 		record := &d.services.items[index]
 		st := &serviceState{
 			index:    index,
@@ -48,15 +61,15 @@ func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*service
 			backends: make(map[netip.AddrPort]*backendState),
 		}
 		if !d.freeIndex.services.reserve(index) || (st.table.size > 0 && !d.regions.reserve(st.table)) {
-			return fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key(k))
+			return nil, fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key)
 		}
-		d.state[key(k)] = st
+		d.state[key] = st
 		byIndex[index] = st
 	}
 	if err := entries.Err(); err != nil {
-		return fmt.Errorf("reading %s: %w", m, err)
+		return nil, fmt.Errorf("reading %s: %w", m, err)
 	}
-	return nil
+	return echoes, nil
 }
 
 // adoptBackends adopts the backends of the adopted services. One that was removed and added again just

@@ -50,6 +50,12 @@ type balancerCounters struct {
 	Replies  uint64
 }
 
+type balancerErrorBudget struct {
+	_    structs.HostLayout
+	Tick uint32
+	Sent uint32
+}
+
 type balancerFlow4 struct {
 	_    structs.HostLayout
 	Head struct {
@@ -102,7 +108,9 @@ const (
 	balancerReasonDROP_NAT_PORTS_EXHAUSTED balancerReason = 10
 	balancerReasonDROP_FLOW_TABLE_FULL     balancerReason = 11
 	balancerReasonDROP_NO_HEADROOM         balancerReason = 12
-	balancerReasonREASON_COUNT             balancerReason = 13
+	balancerReasonANSWER_ECHO              balancerReason = 13
+	balancerReasonANSWER_TOO_BIG           balancerReason = 14
+	balancerReasonREASON_COUNT             balancerReason = 15
 )
 
 type balancerReply4 struct {
@@ -224,6 +232,7 @@ const (
 	balancerMapBackends     = "backends"
 	balancerMapCounters     = "counters"
 	balancerMapDevices      = "devices"
+	balancerMapErrorBudget  = "error_budget"
 	balancerMapFlows4       = "flows4"
 	balancerMapFlows6       = "flows6"
 	balancerMapReasons      = "reasons"
@@ -288,18 +297,19 @@ type balancerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type balancerMapSpecs struct {
-	Backends  *ebpf.MapSpec `ebpf:"backends"`
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Devices   *ebpf.MapSpec `ebpf:"devices"`
-	Flows4    *ebpf.MapSpec `ebpf:"flows4"`
-	Flows6    *ebpf.MapSpec `ebpf:"flows6"`
-	Reasons   *ebpf.MapSpec `ebpf:"reasons"`
-	Replies4  *ebpf.MapSpec `ebpf:"replies4"`
-	Replies6  *ebpf.MapSpec `ebpf:"replies6"`
-	Services  *ebpf.MapSpec `ebpf:"services"`
-	Services4 *ebpf.MapSpec `ebpf:"services4"`
-	Services6 *ebpf.MapSpec `ebpf:"services6"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
+	Backends    *ebpf.MapSpec `ebpf:"backends"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Devices     *ebpf.MapSpec `ebpf:"devices"`
+	ErrorBudget *ebpf.MapSpec `ebpf:"error_budget"`
+	Flows4      *ebpf.MapSpec `ebpf:"flows4"`
+	Flows6      *ebpf.MapSpec `ebpf:"flows6"`
+	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
+	Replies4    *ebpf.MapSpec `ebpf:"replies4"`
+	Replies6    *ebpf.MapSpec `ebpf:"replies6"`
+	Services    *ebpf.MapSpec `ebpf:"services"`
+	Services4   *ebpf.MapSpec `ebpf:"services4"`
+	Services6   *ebpf.MapSpec `ebpf:"services6"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // balancerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -331,18 +341,19 @@ func (o *balancerObjects) Close() error {
 //
 // It can be passed to loadBalancerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type balancerMaps struct {
-	Backends  *ebpf.Map `ebpf:"backends"`
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Devices   *ebpf.Map `ebpf:"devices"`
-	Flows4    *ebpf.Map `ebpf:"flows4"`
-	Flows6    *ebpf.Map `ebpf:"flows6"`
-	Reasons   *ebpf.Map `ebpf:"reasons"`
-	Replies4  *ebpf.Map `ebpf:"replies4"`
-	Replies6  *ebpf.Map `ebpf:"replies6"`
-	Services  *ebpf.Map `ebpf:"services"`
-	Services4 *ebpf.Map `ebpf:"services4"`
-	Services6 *ebpf.Map `ebpf:"services6"`
-	Slots     *ebpf.Map `ebpf:"slots"`
+	Backends    *ebpf.Map `ebpf:"backends"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Devices     *ebpf.Map `ebpf:"devices"`
+	ErrorBudget *ebpf.Map `ebpf:"error_budget"`
+	Flows4      *ebpf.Map `ebpf:"flows4"`
+	Flows6      *ebpf.Map `ebpf:"flows6"`
+	Reasons     *ebpf.Map `ebpf:"reasons"`
+	Replies4    *ebpf.Map `ebpf:"replies4"`
+	Replies6    *ebpf.Map `ebpf:"replies6"`
+	Services    *ebpf.Map `ebpf:"services"`
+	Services4   *ebpf.Map `ebpf:"services4"`
+	Services6   *ebpf.Map `ebpf:"services6"`
+	Slots       *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *balancerMaps) Close() error {
@@ -350,6 +361,7 @@ func (m *balancerMaps) Close() error {
 		m.Backends,
 		m.Counters,
 		m.Devices,
+		m.ErrorBudget,
 		m.Flows4,
 		m.Flows6,
 		m.Reasons,

@@ -274,7 +274,7 @@ func TestDrop(t *testing.T) {
 	h := newTestHost(t, testOptions(t))
 	in := fromClient(ProtocolTCP, client4, service4)
 	large, dying := in, in
-	large.payload = string(make([]byte, 1500-20-20))
+	large.payload, large.mayFragment = string(make([]byte, 1500-20-20)), true
 	dying.ttl = 1
 	full := oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.11", 80)
 	unweighted := oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.11", 80)
@@ -284,12 +284,12 @@ func TestDrop(t *testing.T) {
 		service Service
 		in      []packet // the last one is dropped
 	}{
-		"no backend":          {"drop_no_backend", Service{ServiceKey: full.ServiceKey}, []packet{in}},
-		"no weight":           {"drop_no_backend", unweighted, []packet{in}},
-		"unknown neighbour":   {"drop_next_hop_unresolved", oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.250", 80), []packet{in}},
-		"last hop":            {"drop_ttl_expired", full, []packet{dying}},
-		"too big in ipip":     {"drop_too_big", oneBackend(ProtocolTCP, service4, ModeIPIP, "198.51.100.11", 80), []packet{large}},
-		"second flow, 1 port": {"drop_nat_ports_exhausted", full, []packet{in, in.fromPort(40001)}},
+		"no backend":            {"drop_no_backend", Service{ServiceKey: full.ServiceKey}, []packet{in}},
+		"no weight":             {"drop_no_backend", unweighted, []packet{in}},
+		"unknown neighbour":     {"drop_next_hop_unresolved", oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.250", 80), []packet{in}},
+		"last hop":              {"drop_ttl_expired", full, []packet{dying}},
+		"too big, may fragment": {"drop_too_big", oneBackend(ProtocolTCP, service4, ModeIPIP, "198.51.100.11", 80), []packet{large}},
+		"second flow, 1 port":   {"drop_nat_ports_exhausted", full, []packet{in, in.fromPort(40001)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := h.here(t)

@@ -33,7 +33,7 @@ func (d *Dataplane) resetCounters(index uint16) {
 }
 
 // Reasons returns how many packets ended in each way other than being forwarded, by name: "pass_" were
-// left to the host's own stack, "drop_" were dropped.
+// left to the host's own stack, "drop_" were dropped, "answer_" were answered by the program itself.
 func (d *Dataplane) Reasons() (map[string]uint64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

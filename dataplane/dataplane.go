@@ -169,8 +169,8 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 	limits := d.options.Limits
 	perLine := uint32(len(balancerSlotLine{}.Slots))
 	for name, size := range map[string]uint32{
-		"services4": limits.Services,
-		"services6": limits.Services,
+		"services4": 2 * limits.Services, // each with an entry for its address, see echo.go
+		"services6": 2 * limits.Services,
 		"services":  limits.Services,
 		"slots":     (limits.Slots + perLine - 1) / perLine,
 		"backends":  limits.Backends + 1, // index 0 is none

@@ -26,6 +26,7 @@ type packet struct {
 	firstExtension layers.IPProtocol // IPv6; 0 is none
 	extensions     []byte
 	noChecksum     bool
+	mayFragment    bool // IPv4
 	payload        string
 	padding        int // bytes behind the IP packet
 }
@@ -92,8 +93,12 @@ func (p packet) network() gopacket.NetworkLayer {
 		ttl = 64
 	}
 	if p.source.Is4() {
+		flags := layers.IPv4DontFragment
+		if p.mayFragment {
+			flags = 0
+		}
 		return &layers.IPv4{
-			Version: 4, TTL: ttl, TOS: p.tos, Id: 7, Flags: layers.IPv4DontFragment, Protocol: layers.IPProtocol(p.protocol),
+			Version: 4, TTL: ttl, TOS: p.tos, Id: 7, Flags: flags, Protocol: layers.IPProtocol(p.protocol),
 			SrcIP: p.source.AsSlice(), DstIP: p.target.AsSlice(), Options: p.options,
 		}
 	}

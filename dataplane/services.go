@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -97,11 +98,14 @@ func (d *Dataplane) create(s Service) (*serviceState, error) {
 	atomic.StoreUint64(&d.services.items[index].Table, 0)
 	err := d.change(st, s)
 	if err == nil {
+		err = d.answerEcho(s.Address)
+	}
+	if err == nil {
 		err = d.serviceMap(s.ServiceKey).Put(mapKey(s.ServiceKey), index)
 	}
 	if err != nil {
 		d.discard(st)
-		return nil, fmt.Errorf("adding %s: %w", s.ServiceKey, err)
+		return nil, errors.Join(fmt.Errorf("adding %s: %w", s.ServiceKey, err), d.ignoreEcho(s.Address))
 	}
 	return st, nil
 }
@@ -263,7 +267,7 @@ func (d *Dataplane) RemoveService(key ServiceKey) error {
 	}
 	delete(d.state, key)
 	d.discard(st)
-	return nil
+	return d.ignoreEcho(key.Address)
 }
 
 // discard gives back what a service holds that no new packet finds any more. d.mu must be held.

@@ -46,3 +46,21 @@ struct extension {
 
 /* Default TTL of headers made here (RFC 1700, "IP time to live"). */
 #define OUTER_TTL 64
+
+/* The header of ICMP (RFC 792) and ICMPv6 (RFC 4443): data is an identifier and
+ * a sequence number in echoes, an MTU in errors that tell one.
+ */
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__sum16 check;
+	__be32 data;
+};
+
+#define ICMP4_ECHO_REPLY 0
+#define ICMP4_UNREACHABLE 3
+#define ICMP4_FRAGMENTATION_NEEDED 4 /* code of the former */
+#define ICMP4_ECHO 8
+#define ICMP6_TOO_BIG 2
+#define ICMP6_ECHO 128
+#define ICMP6_ECHO_REPLY 129

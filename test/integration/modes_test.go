@@ -22,6 +22,24 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// Where the way to the backends has no room for an outer header, clients are told what fits.
+func TestPathMTU(t *testing.T) {
+	for _, w := range []way{ways[4], ways[5], ways[6], ways[7]} {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newSiteWithMTU(t, 1500)
+			s.serve(t, w)
+			s.apply(t, w.services(control.ProbeNone, all()...))
+			load(t, traffic.Transfer(s.client, w.target(portTCP), 1<<20), 16, 0)
+			status, err := s.api.Status(t.Context())
+			must(t, err)
+			if status.Reasons["answer_too_big"] == 0 {
+				t.Error("no packet was too big: the test shows nothing")
+			}
+			s.wantNoDrops(t)
+		})
+	}
+}
+
 // 10,000 connections through each mode arrive complete and uncorrupted.
 func TestTenThousandConnections(t *testing.T) {
 	for _, w := range []way{ways[0], ways[2], ways[4]} {

@@ -61,7 +61,14 @@ type site struct {
 	api              *control.Client
 }
 
+// Its MTU towards the backends has room for the outer header of packets that clients send at full size.
 func newSite(t *testing.T) *site {
+	t.Helper()
+	return newSiteWithMTU(t, 1600)
+}
+
+// newSiteWithMTU has that MTU between the balancer and the backends.
+func newSiteWithMTU(t *testing.T, mtu int) *site {
 	t.Helper()
 	l := lab.ForTest(t)
 	s := &site{client: host(t, l, "client"), balancer: host(t, l, "balancer")}
@@ -69,8 +76,7 @@ func newSite(t *testing.T) *site {
 	must(t, err)
 	must(t, errors.Join(
 		l.Connect(s.client, "eth0", s.balancer, "clients", lab.LinkOptions{}),
-		// Room for the outer header of packets that clients send at full size.
-		network.Join(s.balancer, "servers", lab.LinkOptions{MTU: 1600}),
+		network.Join(s.balancer, "servers", lab.LinkOptions{MTU: mtu}),
 		s.client.Addr("eth0", "192.0.2.2/24", "2001:db8:1::2/64"),
 		s.client.Route("0.0.0.0/0", "192.0.2.1"),
 		s.client.Route("::/0", "2001:db8:1::1"),
@@ -81,7 +87,7 @@ func newSite(t *testing.T) *site {
 	for n := range backends {
 		b := host(t, l, fmt.Sprintf("backend%d", n))
 		must(t, errors.Join(
-			network.Join(b, "eth0", lab.LinkOptions{MTU: 1600}),
+			network.Join(b, "eth0", lab.LinkOptions{MTU: mtu}),
 			b.Addr("eth0", backend4(n).String()+"/24", backend6(n).String()+"/64"),
 			b.Route("0.0.0.0/0", "198.51.100.1"),
 			b.Route("::/0", "2001:db8:2::1"),
