@@ -1,59 +1,13 @@
 /* The load balancer: an XDP program that sends every packet for a service to one
  * of its backends. docs/architecture.md draws the way of a packet through it.
  */
-#include "encap.h"
+#include "error.h"
+#include "forward.h"
 #include "icmp.h"
 #include "nat.h"
 #include "service.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
-
-/* Whether the packet with `outer` more bytes fits the next hop's MTU. */
-always_inline int fits(const struct packet *p, const struct hop *hop, __u32 outer)
-{
-	return !hop->mtu || p->length + outer <= hop->mtu;
-}
-
-always_inline int finish(const struct xdp_md *ctx, const struct hop *hop,
-			 const struct choice *c, __u32 length)
-{
-	int action = send(ctx, hop);
-
-	if (action == XDP_DROP)
-		return drop(DROP_NO_DEVICE);
-	count_packet(c->index, length, !c->flow);
-	return action;
-}
-
-always_inline int finish_reply(const struct xdp_md *ctx, const struct hop *hop,
-			       __u32 backend)
-{
-	int action = send(ctx, hop);
-
-	if (action == XDP_DROP)
-		return drop(DROP_NO_DEVICE);
-	count_reply(backend);
-	return action;
-}
-
-/* l2 and ipip: the packet goes to its backend as it is, perhaps in an outer
- * header.
- */
-always_inline int send_whole(struct xdp_md *ctx, const struct packet *p,
-			     const struct choice *c, const struct hop *hop, __u8 mode,
-			     const struct inner *in, __u32 hash)
-{
-	if (mode == MODE_L2)
-		return write_link(ctx, p->l3, hop, 0, p->ethertype);
-	return encapsulate(ctx, p->l3, c->backend, hop, in, hash);
-}
-
-always_inline __u32 outer_length(__u8 mode, const struct backend *b)
-{
-	if (mode != MODE_IPIP)
-		return 0;
-	return b->flags & BACKEND_IPV6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
-}
 
 always_inline int to_backend4(struct xdp_md *ctx, const struct packet *p,
 			      const struct service *service, const struct tuple4 *t)
@@ -90,7 +44,7 @@ always_inline int to_backend4(struct xdp_md *ctx, const struct packet *p,
 	}
 	if (result != FORWARD)
 		return drop(result);
-	return finish(ctx, &hop, &c, length);
+	return finish(ctx, &hop, c.index, length, !c.flow);
 }
 
 always_inline int to_backend6(struct xdp_md *ctx, const struct packet *p,
@@ -128,7 +82,68 @@ always_inline int to_backend6(struct xdp_md *ctx, const struct packet *p,
 	}
 	if (result != FORWARD)
 		return drop(result);
-	return finish(ctx, &hop, &c, length);
+	return finish(ctx, &hop, c.index, length, !c.flow);
+}
+
+/* An ICMP error goes to the backend whose packet it quotes, or, when the packet
+ * went through nat to a backend, to its client.
+ */
+always_inline int error4(struct xdp_md *ctx, struct packet *p)
+{
+	const struct iphdr *ip = at(ctx, p->l3);
+	struct inner in = { .protocol = IPPROTO_IPIP };
+	__u32 length = frame_length(ctx), hash;
+	struct tuple4 t = {};
+	int result = parse_quote4(ctx, p, &t);
+	struct service *service;
+	struct choice c = {};
+	struct hop hop;
+
+	if (result != PARSED || (void *)(ip + 1) > data_end(ctx))
+		return pass(result);
+	if (is_nat_port(t.ports.destination)) {
+		struct reply4 *reply = bpf_map_lookup_elem(&replies4, &t);
+
+		if (reply && serving(reply->head.backend, reply->head.generation)) {
+			hop = reply->head.hop;
+			result =
+			    error_to_client4(ctx, p, &hop, reply, t.ports.protocol);
+			if (result != FORWARD)
+				return drop(result);
+			return finish_reply(ctx, &hop, reply->head.backend);
+		}
+	}
+	service = find_service4(&t);
+	if (!service)
+		return pass(PASS_NO_SERVICE);
+	hash = hash4(&t);
+	if (choose(&c, service, p, bpf_map_lookup_elem(&flows4, &t), hash))
+		return drop(DROP_NO_BACKEND);
+	hop = c.backend->hop;
+	if (!hop.ifindex)
+		return drop(DROP_NEXT_HOP_UNRESOLVED);
+	if (service->mode == MODE_NAT) {
+		if (!c.flow)
+			return pass(PASS_NO_FLOW);
+		result = error_to_backend4(ctx, p, &c, &hop, &t);
+	} else {
+		in.length = p->length;
+		in.tos = ip->tos;
+		result = send_whole(ctx, p, &c, &hop, service->mode, &in, hash);
+	}
+	if (result != FORWARD)
+		return drop(result);
+	return finish(ctx, &hop, c.index, length, 0);
+}
+
+always_inline int icmp4(struct xdp_md *ctx, struct packet *p)
+{
+	const struct iphdr *ip = at(ctx, p->l3);
+	const struct icmp *icmp = (void *)(ip + 1);
+
+	if ((void *)(icmp + 1) > data_end(ctx))
+		return pass(PASS_MALFORMED);
+	return icmp->type == ICMP4_ECHO ? echo4(ctx, p) : error4(ctx, p);
 }
 
 always_inline int balance4(struct xdp_md *ctx, struct packet *p)
@@ -138,7 +153,7 @@ always_inline int balance4(struct xdp_md *ctx, struct packet *p)
 	struct service *service;
 
 	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMP)
-		return echo4(ctx, p);
+		return icmp4(ctx, p);
 	if (result != PARSED)
 		return pass(result);
 	if (is_nat_port(t.ports.destination)) {
@@ -157,6 +172,64 @@ always_inline int balance4(struct xdp_md *ctx, struct packet *p)
 	return service ? to_backend4(ctx, p, service, &t) : pass(PASS_NO_SERVICE);
 }
 
+always_inline int error6(struct xdp_md *ctx, struct packet *p)
+{
+	const struct ipv6hdr *ip = at(ctx, p->l3);
+	struct inner in = { .protocol = IPPROTO_IPV6 };
+	__u32 length = frame_length(ctx), hash;
+	struct tuple6 t = {};
+	int result = parse_quote6(ctx, p, &t);
+	struct service *service;
+	struct choice c = {};
+	struct hop hop;
+
+	if (result != PARSED || (void *)(ip + 1) > data_end(ctx))
+		return pass(result);
+	if (is_nat_port(t.ports.destination)) {
+		struct reply6 *reply = bpf_map_lookup_elem(&replies6, &t);
+
+		if (reply && serving(reply->head.backend, reply->head.generation)) {
+			hop = reply->head.hop;
+			result =
+			    error_to_client6(ctx, p, &hop, reply, t.ports.protocol);
+			if (result != FORWARD)
+				return drop(result);
+			return finish_reply(ctx, &hop, reply->head.backend);
+		}
+	}
+	service = find_service6(&t);
+	if (!service)
+		return pass(PASS_NO_SERVICE);
+	hash = hash6(&t);
+	if (choose(&c, service, p, bpf_map_lookup_elem(&flows6, &t), hash))
+		return drop(DROP_NO_BACKEND);
+	hop = c.backend->hop;
+	if (!hop.ifindex)
+		return drop(DROP_NEXT_HOP_UNRESOLVED);
+	if (service->mode == MODE_NAT) {
+		if (!c.flow)
+			return pass(PASS_NO_FLOW);
+		result = error_to_backend6(ctx, p, &c, &hop, &t);
+	} else {
+		in.length = p->length;
+		in.tos = bpf_ntohl(*(const __be32 *)ip) >> 20;
+		result = send_whole(ctx, p, &c, &hop, service->mode, &in, hash);
+	}
+	if (result != FORWARD)
+		return drop(result);
+	return finish(ctx, &hop, c.index, length, 0);
+}
+
+always_inline int icmp6(struct xdp_md *ctx, struct packet *p)
+{
+	const struct ipv6hdr *ip = at(ctx, p->l3);
+	const struct icmp *icmp = (void *)(ip + 1);
+
+	if ((void *)(icmp + 1) > data_end(ctx))
+		return pass(PASS_MALFORMED);
+	return icmp->type == ICMP6_ECHO ? echo6(ctx, p) : error6(ctx, p);
+}
+
 always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 {
 	struct tuple6 t = {};
@@ -164,7 +237,7 @@ always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 	struct service *service;
 
 	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMPV6)
-		return echo6(ctx, p);
+		return icmp6(ctx, p);
 	if (result != PARSED)
 		return pass(result);
 	if (is_nat_port(t.ports.destination)) {

@@ -97,20 +97,21 @@ type balancerReason uint32
 const (
 	balancerReasonPASS_NOT_IP              balancerReason = 0
 	balancerReasonPASS_NO_SERVICE          balancerReason = 1
-	balancerReasonPASS_FRAGMENT            balancerReason = 2
-	balancerReasonPASS_EXTENSION_HEADERS   balancerReason = 3
-	balancerReasonPASS_MALFORMED           balancerReason = 4
-	balancerReasonDROP_NO_BACKEND          balancerReason = 5
-	balancerReasonDROP_NEXT_HOP_UNRESOLVED balancerReason = 6
-	balancerReasonDROP_NO_DEVICE           balancerReason = 7
-	balancerReasonDROP_TTL_EXPIRED         balancerReason = 8
-	balancerReasonDROP_TOO_BIG             balancerReason = 9
-	balancerReasonDROP_NAT_PORTS_EXHAUSTED balancerReason = 10
-	balancerReasonDROP_FLOW_TABLE_FULL     balancerReason = 11
-	balancerReasonDROP_NO_HEADROOM         balancerReason = 12
-	balancerReasonANSWER_ECHO              balancerReason = 13
-	balancerReasonANSWER_TOO_BIG           balancerReason = 14
-	balancerReasonREASON_COUNT             balancerReason = 15
+	balancerReasonPASS_NO_FLOW             balancerReason = 2
+	balancerReasonPASS_FRAGMENT            balancerReason = 3
+	balancerReasonPASS_EXTENSION_HEADERS   balancerReason = 4
+	balancerReasonPASS_MALFORMED           balancerReason = 5
+	balancerReasonDROP_NO_BACKEND          balancerReason = 6
+	balancerReasonDROP_NEXT_HOP_UNRESOLVED balancerReason = 7
+	balancerReasonDROP_NO_DEVICE           balancerReason = 8
+	balancerReasonDROP_TTL_EXPIRED         balancerReason = 9
+	balancerReasonDROP_TOO_BIG             balancerReason = 10
+	balancerReasonDROP_NAT_PORTS_EXHAUSTED balancerReason = 11
+	balancerReasonDROP_FLOW_TABLE_FULL     balancerReason = 12
+	balancerReasonDROP_NO_HEADROOM         balancerReason = 13
+	balancerReasonANSWER_ECHO              balancerReason = 14
+	balancerReasonANSWER_TOO_BIG           balancerReason = 15
+	balancerReasonREASON_COUNT             balancerReason = 16
 )
 
 type balancerReply4 struct {

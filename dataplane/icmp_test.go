@@ -154,3 +154,120 @@ func TestTooBigIsLimited(t *testing.T) {
 		t.Errorf("20,000 packets were answered %d times and dropped %d times", reasons["answer_too_big"], reasons["drop_too_big"])
 	}
 }
+
+// quote is what an error says of a packet: an MTU, its IP header and 8 bytes more.
+func quote(t *testing.T, p packet) []byte {
+	t.Helper()
+	length := 20 + 8
+	if p.source.Is6() {
+		length = 40 + 8
+	}
+	return append([]byte{0, 0, 1400 >> 8, 1400 & 255}, p.frame(t)[14:][:length]...)
+}
+
+// errorCase is one family's addresses, and what says "too big" there.
+type errorCase struct {
+	client, service, backend, self, clientRouter, serverRouter string
+	kind, code                                                 uint8
+}
+
+var errorCases = map[string]errorCase{
+	"IPv4": {client4, service4, "198.51.100.11", "198.51.100.1", "192.0.2.254", "198.51.100.254", 3, 4},
+	"IPv6": {client6, service6, "2001:db8:2::b", "2001:db8:2::1", "2001:db8:1::fe", "2001:db8:2::fe", 2, 0},
+}
+
+// between is a TCP packet from one to the other.
+func between(source string, sport uint16, target string, dport uint16) packet {
+	return packet{from: clientMAC, to: clientsMAC, source: addr(source), target: addr(target), sport: sport, dport: dport, protocol: ProtocolTCP}
+}
+
+// An error that a router towards the client sends to the service reaches the backend whose packet it quotes.
+func TestErrorReachesBackend(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	for name, c := range errorCases {
+		for _, mode := range []Mode{ModeNAT, ModeL2, ModeIPIP} {
+			t.Run(name+" "+mode.String(), func(t *testing.T) {
+				h := h.here(t)
+				s := oneBackend(ProtocolTCP, c.service, mode, c.backend, 80)
+				if mode == ModeNAT {
+					s.Backends[0].Port = 8080
+				}
+				h.set(t, s)
+				h.receive(t, h.clients, fromClient(ProtocolTCP, c.client, c.service).frame(t))
+				in := packet{from: clientMAC, to: clientsMAC, source: addr(c.clientRouter), target: addr(c.service)}
+				payload := quote(t, between(c.service, 80, c.client, 40000))
+				action, out := h.receive(t, h.clients, icmpFrame(t, in, c.kind, c.code, payload))
+				wantAction(t, action, xdpRedirect)
+				want := in.towards(11)
+				switch mode {
+				case ModeNAT:
+					want.target, want.ttl = addr(c.backend), 63
+					payload = quote(t, between(c.backend, 8080, c.self, 5000))
+				case ModeIPIP:
+					out = append(out[:14:14], out[14+len(outerOf(out)):]...)
+				}
+				wantFrame(t, out, icmpFrame(t, want, c.kind, c.code, payload))
+				status, _ := h.ServiceStatus(s.ServiceKey)
+				if got := status.Backends[0].Counters; got.Packets != 2 || got.NewFlows != 1 {
+					t.Errorf("counters are %+v", got)
+				}
+				h.forget(t)
+			})
+		}
+	}
+}
+
+// outerOf is the outer IP header of a frame.
+func outerOf(frame []byte) []byte {
+	if frame[14]>>4 == 4 {
+		return frame[14:][:20]
+	}
+	return frame[14:][:40]
+}
+
+// An error that a router towards the backend sends about a client's packet reaches the client, in its terms.
+func TestErrorReachesClient(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	for name, c := range errorCases {
+		t.Run(name, func(t *testing.T) {
+			h := h.here(t)
+			h.set(t, oneBackend(ProtocolTCP, c.service, ModeNAT, c.backend, 8080))
+			h.receive(t, h.clients, fromClient(ProtocolTCP, c.client, c.service).tagged(7).frame(t))
+			in := packet{from: serverMAC(0xfe), to: serversMAC, source: addr(c.serverRouter), target: addr(c.self)}
+			action, out := h.receive(t, h.servers, icmpFrame(t, in, c.kind, c.code, quote(t, between(c.self, 5000, c.backend, 8080))))
+			wantAction(t, action, xdpRedirect)
+			want := in.tagged(7)
+			want.from, want.to, want.target, want.ttl = clientsMAC, clientMAC, addr(c.client), 63
+			wantFrame(t, out, icmpFrame(t, want, c.kind, c.code, quote(t, between(c.client, 40000, c.service, 80))))
+			h.forget(t)
+		})
+	}
+}
+
+// Errors about what is no flow of a service are the host's.
+func TestErrorPasses(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	for name, c := range errorCases {
+		t.Run(name, func(t *testing.T) {
+			h := h.here(t)
+			h.set(t, oneBackend(ProtocolTCP, c.service, ModeNAT, c.backend, 8080))
+			in := packet{from: clientMAC, to: clientsMAC, source: addr(c.clientRouter), target: addr(c.service)}
+			for reason, quoted := range map[string]packet{
+				"pass_no_flow":    between(c.service, 80, c.client, 40000),
+				"pass_no_service": between(c.service, 81, c.client, 40000),
+			} {
+				before := h.reasons(t)
+				frame := icmpFrame(t, in, c.kind, c.code, quote(t, quoted))
+				action, out := h.receive(t, h.clients, frame)
+				wantAction(t, action, xdpPass)
+				wantFrame(t, out, frame)
+				before[reason]++
+				wantReasons(t, h.reasons(t), before)
+			}
+			cut := icmpFrame(t, in, c.kind, c.code, quote(t, between(c.service, 80, c.client, 40000))[:20])
+			action, out := h.receive(t, h.clients, cut)
+			wantAction(t, action, xdpPass)
+			wantFrame(t, out, cut)
+		})
+	}
+}

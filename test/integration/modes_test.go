@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/test/lab"
 	"github.com/sluicelb/sluice/test/traffic"
 )
 
@@ -38,6 +40,40 @@ func TestPathMTU(t *testing.T) {
 			s.wantNoDrops(t)
 		})
 	}
+}
+
+// Backends learn of a narrow way to the client, which only ICMP errors to the service's address tell of.
+func TestNarrowWayToClient(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newSite(t)
+			s.serve(t, w)
+			s.apply(t, w.services(control.ProbeNone, all()...))
+			far := s.behindNarrowLink(t)
+			load(t, traffic.Transfer(far, w.target(portTCP), 1<<20), 16, 0)
+			s.wantNoDrops(t)
+		})
+	}
+}
+
+// behindNarrowLink makes a host behind the client, with a link of MTU 1400 between two others:
+//
+//	far --1500-- near --1400-- client --1500-- balancer
+func (s *site) behindNarrowLink(t *testing.T) *lab.Host {
+	t.Helper()
+	far, near := host(t, s.lab, "far"), host(t, s.lab, "near")
+	must(t, errors.Join(
+		s.lab.Connect(far, "eth0", near, "eth0", lab.LinkOptions{}),
+		s.lab.Connect(near, "eth1", s.client, "eth1", lab.LinkOptions{MTU: 1400}),
+		far.Addr("eth0", "198.18.1.2/24", "2001:db8:8::2/64"), near.Addr("eth0", "198.18.1.1/24", "2001:db8:8::1/64"),
+		near.Addr("eth1", "198.18.2.2/24", "2001:db8:9::2/64"), s.client.Addr("eth1", "198.18.2.1/24", "2001:db8:9::1/64"),
+		near.Forward(), s.client.Forward(),
+		far.Route("0.0.0.0/0", "198.18.1.1"), far.Route("::/0", "2001:db8:8::1"),
+		near.Route("0.0.0.0/0", "198.18.2.1"), near.Route("::/0", "2001:db8:9::1"),
+		s.client.Route("198.18.1.0/24", "198.18.2.2"), s.client.Route("2001:db8:8::/64", "2001:db8:9::2"),
+		s.balancer.Route("198.18.0.0/15", "192.0.2.2"), s.balancer.Route("2001:db8:8::/63", "2001:db8:1::2"),
+	))
+	return far
 }
 
 // 10,000 connections through each mode arrive complete and uncorrupted.

@@ -54,6 +54,7 @@ const (
 // site is a client, the balancer with one interface towards the client and one towards a switch, and four
 // backends behind that. Backends reach the client through the balancer, as they would through a router.
 type site struct {
+	lab              *lab.Lab
 	client, balancer *lab.Host
 	backends         []*lab.Host
 	daemon           *lab.Process
@@ -71,7 +72,7 @@ func newSite(t *testing.T) *site {
 func newSiteWithMTU(t *testing.T, mtu int) *site {
 	t.Helper()
 	l := lab.ForTest(t)
-	s := &site{client: host(t, l, "client"), balancer: host(t, l, "balancer")}
+	s := &site{lab: l, client: host(t, l, "client"), balancer: host(t, l, "balancer")}
 	network, err := l.Switch("switch")
 	must(t, err)
 	must(t, errors.Join(
