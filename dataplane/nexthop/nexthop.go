@@ -1,6 +1,9 @@
 // Package nexthop finds and follows where packets for an address leave this host: interface, MAC addresses
-// and VLANs, from the kernel's routes and neighbours. It only reads netlink and asks the kernel to keep
-// neighbours fresh; it knows nothing of BPF.
+// and VLANs, from the kernel's routes and neighbours. It reads netlink and has the kernel look for
+// neighbours; it changes nothing else, and knows nothing of BPF.
+//
+// A route is the one that the kernel has for the address alone: rules that look at marks or source
+// addresses do not apply, and of several equal ways it is the one that the kernel picks for this address.
 package nexthop
 
 import (
@@ -14,6 +17,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,9 +26,9 @@ type Hop struct {
 	Resolved  bool             `json:"resolved"`
 	Reason    string           `json:"reason,omitempty"` // why it is unresolved, one phrase
 	Interface string           `json:"interface,omitempty"`
-	Index     int              `json:"-"` // of the interface that carries the frames, below any VLAN
-	MAC       net.HardwareAddr `json:"-"` // of the next router or host
-	LocalMAC  net.HardwareAddr `json:"-"`
+	Index     int              `json:"-"`                // of the interface that carries the frames, below any VLAN
+	MAC       net.HardwareAddr `json:"-"`                // of the next router or host; not to be modified
+	LocalMAC  net.HardwareAddr `json:"-"`                // not to be modified
 	Gateway   netip.Addr       `json:"gateway,omitzero"` // zero when the address is on the link
 	Source    netip.Addr       `json:"source,omitzero"`  // this host's address towards it
 	VLANs     []uint16         `json:"vlans,omitempty"`  // tags of the frames, outer first, at most 2
@@ -36,130 +40,127 @@ const (
 	debounce = 5 * time.Millisecond
 	// All is read again this often, in case a message was lost.
 	refreshInterval = 30 * time.Second
-	// For bursts such as a full routing table.
-	receiveBuffer = 4 << 20
+	// So many addresses are resolved before others get a turn at the lock.
+	batch = 256
 )
 
 // Resolver follows the next hops of the addresses it watches. Safe for concurrent use.
 type Resolver struct {
-	log     *slog.Logger
-	changed func(netip.Addr, Hop)
-	handle  *netlink.Handle
-	events  *nl.NetlinkSocket
+	log       *slog.Logger
+	changed   func(netip.Addr, Hop)
+	namespace netns.NsHandle
+	handle    *netlink.Handle
 
-	mu         sync.Mutex
-	watched    map[netip.Addr]*watch
-	dependents map[neighbourKey]map[netip.Addr]*watch // the watched, by via
-	neighbours map[neighbourKey]netlink.Neigh
+	mu       sync.Mutex
+	events   *nl.NetlinkSocket
+	watched  map[netip.Addr]*watch
+	stale    map[netip.Addr]bool        // of the watched, to be looked at again; true: its route too
+	allStale bool                       // all of them, their routes too
+	links    map[int]netlink.Link       // read since any changed
+	table    map[neighbourKey]neighbour // the kernel's neighbours
+	noted    map[neighbourKey]bool      // that changed while the table is read, otherwise nil
+	peers    map[neighbourKey]*peer     // the neighbours that hops depend on
 
+	reading sync.Mutex // held while the table is read, before mu
 	wake    chan struct{}
 	stop    chan struct{}
+	closing sync.Once
 	running sync.WaitGroup
 }
 
-// watch is a watched address. via is the neighbour that its hop depends on.
+// watch is a watched address. via is the neighbour that its hop depends on, zero when its route fails.
 type watch struct {
-	hop   Hop
-	via   neighbourKey
-	stale bool
-}
-
-type neighbourKey struct {
-	link    int
-	address netip.Addr
+	hop Hop
+	via neighbourKey
 }
 
 // NewResolver starts following the network namespace of the calling thread. changed is called with every
 // hop that differs from the last one known, from one goroutine, which holds no lock.
 func NewResolver(log *slog.Logger, changed func(netip.Addr, Hop)) (*Resolver, error) {
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
+	return newResolver(log, changed, probeInterval)
+}
+
+func newResolver(log *slog.Logger, changed func(netip.Addr, Hop), probeInterval time.Duration) (_ *Resolver, err error) {
+	r := &Resolver{
+		log:       log,
+		changed:   changed,
+		namespace: netns.None(),
+		watched:   make(map[netip.Addr]*watch),
+		stale:     make(map[netip.Addr]bool),
+		links:     make(map[int]netlink.Link),
+		peers:     make(map[neighbourKey]*peer),
+		wake:      make(chan struct{}, 1),
+		stop:      make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			r.closeSockets()
+		}
+	}()
+	if r.namespace, err = netns.Get(); err != nil {
+		return nil, fmt.Errorf("opening the network namespace: %w", err)
+	}
+	if r.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("opening netlink: %w", err)
 	}
-	events, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
-		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
-	if err != nil {
-		handle.Close()
-		return nil, fmt.Errorf("subscribing to netlink: %w", err)
+	if err = r.subscribe(); err != nil {
+		return nil, err
 	}
-	r := &Resolver{
-		log:     log,
-		changed: changed,
-		handle:  handle,
-		events:  events,
-		watched: make(map[netip.Addr]*watch),
-
-		dependents: make(map[neighbourKey]map[netip.Addr]*watch),
-
-		wake: make(chan struct{}, 1),
-		stop: make(chan struct{}),
-	}
-	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
-		log.Warn("netlink has a small buffer: bursts of changes cost a full refresh", "error", err)
-	}
-	if err := r.readNeighbours(); err != nil {
-		events.Close()
-		handle.Close()
+	if err = r.readNeighbours(); err != nil {
 		return nil, err
 	}
 	r.running.Go(r.listen)
 	r.running.Go(r.update)
+	r.running.Go(func() { r.probe(probeInterval) })
 	return r, nil
 }
 
-// Close ends the following. The kernel keeps what it knows.
+// Close ends the following and waits for a call of changed that is under way. The kernel keeps what it
+// knows, so that the next Resolver resolves the same addresses at once.
 func (r *Resolver) Close() {
-	close(r.stop)
-	r.events.Close()
-	r.running.Wait()
-	r.handle.Close()
+	r.closing.Do(func() {
+		close(r.stop)
+		r.mu.Lock()
+		r.events.Close()
+		r.mu.Unlock()
+		r.running.Wait()
+		r.closeSockets()
+	})
+}
+
+func (r *Resolver) closeSockets() {
+	if r.events != nil {
+		r.events.Close()
+	}
+	if r.handle != nil {
+		r.handle.Close()
+	}
+	if r.namespace.IsOpen() {
+		r.namespace.Close()
+	}
 }
 
 // Watch begins to follow the hop of an address and returns what it is now.
 func (r *Resolver) Watch(address netip.Addr) Hop {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w := r.watched[address]; w != nil {
-		return w.hop
+	w := r.watched[address]
+	if w == nil {
+		w = &watch{}
+		r.watched[address] = w
+		w.hop = r.follow(address, w)
 	}
-	w := &watch{}
-	r.watched[address] = w
-	w.hop = r.follow(address, w, make(links))
 	return w.hop
 }
 
-// Unwatch ends the following of an address. The neighbour that only it needed is no longer kept fresh.
+// Unwatch ends the following of an address. The kernel may forget a neighbour that only it needed.
 func (r *Resolver) Unwatch(address netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w := r.watched[address]
-	if w == nil {
-		return
-	}
-	delete(r.watched, address)
-	if r.leave(address, w); r.dependents[w.via] == nil {
-		r.release(w.via)
-	}
-}
-
-// follow resolves an address and notes which neighbour it depends on. r.mu must be held.
-func (r *Resolver) follow(address netip.Addr, w *watch, known links) Hop {
-	hop, via := r.resolve(address, known)
-	r.leave(address, w)
-	w.via = via
-	if r.dependents[via] == nil {
-		r.dependents[via] = make(map[netip.Addr]*watch)
-	}
-	r.dependents[via][address] = w
-	return hop
-}
-
-// leave ends the dependence of an address on its neighbour.
-func (r *Resolver) leave(address netip.Addr, w *watch) {
-	dependents := r.dependents[w.via]
-	delete(dependents, address)
-	if len(dependents) == 0 {
-		delete(r.dependents, w.via)
+	if w := r.watched[address]; w != nil {
+		delete(r.watched, address)
+		delete(r.stale, address)
+		r.leave(address, w.via)
 	}
 }
 
@@ -173,70 +174,27 @@ func (r *Resolver) Get(address netip.Addr) (Hop, bool) {
 	return Hop{}, false
 }
 
-// listen marks what each netlink message may have changed, until the socket is closed.
-func (r *Resolver) listen() {
-	for {
-		messages, _, err := r.events.Receive()
-		select {
-		case <-r.stop:
-			return
-		default:
-		}
-		if err != nil {
-			// ENOBUFS: messages were lost. Anything else is as uncertain.
-			r.log.Debug("netlink lost messages, reading all again", "error", err)
-			r.rereadAll()
-			continue
-		}
-		for _, m := range messages {
-			r.note(m.Header.Type, m.Data)
-		}
+// follow resolves an address, its route too, and has it depend on the neighbour it leads to. r.mu must be
+// held.
+func (r *Resolver) follow(address netip.Addr, w *watch) Hop {
+	hop, via := r.route(address)
+	if via != w.via {
+		r.leave(address, w.via)
+		r.join(address, via)
+		w.via = via
 	}
+	return r.complete(hop, via)
 }
 
-// note takes in one message.
-func (r *Resolver) note(kind uint16, data []byte) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if kind != unix.RTM_NEWNEIGH && kind != unix.RTM_DELNEIGH {
-		r.markAll()
-		return
-	}
-	neighbour, err := netlink.NeighDeserialize(data)
-	if err != nil {
-		r.log.Debug("unreadable neighbour message", "error", err)
-		r.markAll()
-		return
-	}
-	key, ok := keyOf(*neighbour)
-	if !ok {
-		return
-	}
-	if kind == unix.RTM_NEWNEIGH {
-		r.neighbours[key] = *neighbour
-	} else {
-		delete(r.neighbours, key)
-	}
-	for _, w := range r.dependents[key] {
-		w.stale = true
-		r.signal()
-	}
+// mark has a watched address looked at again, its route too or only its neighbour. r.mu must be held.
+func (r *Resolver) mark(address netip.Addr, route bool) {
+	r.stale[address] = r.stale[address] || route
+	r.signal()
 }
 
-// keyOf returns false for neighbours that are none of IP, such as those of a bridge.
-func keyOf(n netlink.Neigh) (neighbourKey, bool) {
-	address, ok := netip.AddrFromSlice(n.IP)
-	if n.Family != unix.AF_INET && n.Family != unix.AF_INET6 {
-		return neighbourKey{}, false
-	}
-	return neighbourKey{link: n.LinkIndex, address: address.Unmap()}, ok
-}
-
-// markAll has every address looked at again. r.mu must be held.
+// markAll has every address and its route looked at again. r.mu must be held.
 func (r *Resolver) markAll() {
-	for _, w := range r.watched {
-		w.stale = true
-	}
+	r.allStale = true
 	r.signal()
 }
 
@@ -247,72 +205,113 @@ func (r *Resolver) signal() {
 	}
 }
 
-// rereadAll starts again from what the kernel holds.
-func (r *Resolver) rereadAll() {
-	if err := r.readNeighbours(); err != nil {
-		r.log.Error("cannot read the neighbours; trying again", "error", err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.markAll()
-}
-
-func (r *Resolver) readNeighbours() error {
-	list, err := r.handle.NeighList(0, unix.AF_UNSPEC)
-	if err != nil {
-		return fmt.Errorf("reading the neighbours: %w", err)
-	}
-	neighbours := make(map[neighbourKey]netlink.Neigh, len(list))
-	for _, n := range list {
-		if key, ok := keyOf(n); ok {
-			neighbours[key] = n
-		}
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.neighbours = neighbours
-	return nil
-}
-
-// update resolves again what was marked, until the resolver is closed.
+// update resolves again what was marked, until the resolver is closed. It rests for as long as it worked:
+// a stream of changes to routes and links takes half a processor at most.
 func (r *Resolver) update() {
 	ticker := time.NewTicker(refreshInterval)
 	defer ticker.Stop()
+	rest := debounce
 	for {
 		select {
 		case <-r.stop:
 			return
 		case <-ticker.C:
 			r.rereadAll()
+			continue
 		case <-r.wake:
-			select {
-			case <-time.After(debounce):
-			case <-r.stop:
-				return
-			}
 		}
-		for address, hop := range r.refresh() {
-			r.changed(address, hop)
+		if !r.sleep(rest) {
+			return
+		}
+		begin := time.Now()
+		r.refresh()
+		rest = max(debounce, time.Since(begin))
+	}
+}
+
+// sleep returns false when the resolver is closed.
+func (r *Resolver) sleep(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-r.stop:
+		return false
+	}
+}
+
+func (r *Resolver) closed() bool {
+	select {
+	case <-r.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// change is a hop to report, of an address as it was watched then.
+type change struct {
+	address netip.Addr
+	watch   *watch
+	hop     Hop
+}
+
+// refresh resolves what was marked and reports what differs.
+func (r *Resolver) refresh() {
+	for more := true; more && !r.closed(); {
+		var changes []change
+		changes, more = r.refreshBatch()
+		for _, c := range changes {
+			r.report(c)
 		}
 	}
 }
 
-// refresh resolves what was marked and returns what differs.
-func (r *Resolver) refresh() map[netip.Addr]Hop {
+// refreshBatch resolves some of what was marked. Returns what differs, and whether there is more.
+func (r *Resolver) refreshBatch() (changes []change, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	different := make(map[netip.Addr]Hop)
-	known := make(links)
-	for address, w := range r.watched {
-		if !w.stale {
-			continue
-		}
-		w.stale = false
-		hop := r.follow(address, w, known)
-		if !reflect.DeepEqual(hop, w.hop) {
-			w.hop = hop
-			different[address] = hop
+	if r.allStale {
+		r.allStale = false
+		for address := range r.watched {
+			r.stale[address] = true
 		}
 	}
-	return different
+	left := batch
+	for address, route := range r.stale {
+		if left--; left < 0 {
+			return changes, true
+		}
+		delete(r.stale, address)
+		w := r.watched[address]
+		if w == nil {
+			continue
+		}
+		hop := Hop{}
+		if route {
+			hop = r.follow(address, w)
+		} else {
+			hop = r.complete(w.hop, w.via)
+		}
+		if !reflect.DeepEqual(hop, w.hop) {
+			w.hop = hop
+			changes = append(changes, change{address: address, watch: w, hop: hop})
+		}
+	}
+	return changes, false
+}
+
+// report calls changed. When the address was unwatched and watched again meanwhile, whoever did that has a
+// newer hop than the one that was just reported, and is told it once more.
+func (r *Resolver) report(c change) {
+	for {
+		r.changed(c.address, c.hop)
+		r.mu.Lock()
+		w := r.watched[c.address]
+		if w == nil || w == c.watch {
+			r.mu.Unlock()
+			return
+		}
+		c.watch, c.hop = w, w.hop
+		r.mu.Unlock()
+	}
 }

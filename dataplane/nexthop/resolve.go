@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// links are the interfaces read so far in one round, by index.
-type links map[int]netlink.Link
+// ethernetAddress is the length of a MAC address in bytes.
+const ethernetAddress = 6
 
-// resolve asks the kernel for the way to an address. The second result is the neighbour that the way
-// depends on, zero when it fails before. r.mu must be held.
-func (r *Resolver) resolve(address netip.Addr, known links) (Hop, neighbourKey) {
+// route asks the kernel for the way to an address, up to its neighbour. The second result is that
+// neighbour, zero when there is no way. r.mu must be held.
+func (r *Resolver) route(address netip.Addr) (Hop, neighbourKey) {
 	unresolved := func(format string, arguments ...any) (Hop, neighbourKey) {
 		return Hop{Reason: fmt.Sprintf(format, arguments...)}, neighbourKey{}
 	}
@@ -34,24 +34,26 @@ func (r *Resolver) resolve(address netip.Addr, known links) (Hop, neighbourKey) 
 	if source, ok := netip.AddrFromSlice(route.Src); ok {
 		hop.Source = source.Unmap()
 	}
-	if reason := r.describeLink(&hop, route.LinkIndex, known); reason != "" {
+	if reason := r.describeLink(&hop, route.LinkIndex); reason != "" {
 		return unresolved("%s", reason)
 	}
-	via := neighbourKey{link: route.LinkIndex, address: address}
+	via := neighbourKey{link: route.LinkIndex, address: address.Unmap()}
 	if hop.Gateway.IsValid() {
 		via.address = hop.Gateway
 	}
-	return r.describeNeighbour(hop, via), via
+	return hop, via
 }
 
-// routeError says why there is no route (ip_route_output_key in net/ipv4/route.c).
+// routeError says why there is no route (fib_props in net/ipv4/fib_semantics.c, and the same for IPv6).
 func routeError(address netip.Addr, err error) string {
 	switch {
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Sprintf("the route to %s is a blackhole", address)
+	case errors.Is(err, unix.EHOSTUNREACH):
+		return fmt.Sprintf("the route to %s is unreachable", address)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Sprintf("the route to %s is prohibited", address)
-	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), err == nil:
+	case errors.Is(err, unix.ENETUNREACH), err == nil:
 		return fmt.Sprintf("no route to %s", address)
 	default:
 		return fmt.Sprintf("no route to %s: %v", address, err)
@@ -69,8 +71,8 @@ func gateway(route netlink.Route) netip.Addr {
 }
 
 // describeLink fills in what the interface decides. Returns why it cannot be used, or nothing.
-func (r *Resolver) describeLink(hop *Hop, index int, known links) string {
-	link, reason := r.link(index, known)
+func (r *Resolver) describeLink(hop *Hop, index int) string {
+	link, reason := r.link(index)
 	if reason != "" {
 		return reason
 	}
@@ -79,98 +81,76 @@ func (r *Resolver) describeLink(hop *Hop, index int, known links) string {
 	if hop.MTU == 0 || hop.MTU > attrs.MTU {
 		hop.MTU = attrs.MTU
 	}
-	if len(attrs.HardwareAddr) != 6 {
+	if len(attrs.HardwareAddr) != ethernetAddress {
 		return fmt.Sprintf("interface %s has no Ethernet address", attrs.Name)
 	}
-	for link.Type() == "vlan" {
-		vlan := link.(*netlink.Vlan)
-		hop.VLANs = append([]uint16{uint16(vlan.VlanId)}, hop.VLANs...)
-		hop.Index = vlan.ParentIndex
-		if len(hop.VLANs) > 2 {
-			return fmt.Sprintf("interface %s has more than two VLAN tags", attrs.Name)
+	if link, reason = r.describeVLANs(hop, link); reason != "" {
+		return reason
+	}
+	if kind, ok := deaf[link.Type()]; ok {
+		return fmt.Sprintf("interface %s is %s, which XDP cannot send through: route to the interface below it", link.Attrs().Name, kind)
+	}
+	return ""
+}
+
+// deaf are the kinds of Ethernet interfaces that do not take frames from XDP: they lack ndo_xdp_xmit
+// (drivers/net and net in Linux 6.18), so that the kernel would drop what is redirected there.
+var deaf = map[string]string{
+	"bridge": "a bridge", "dummy": "a dummy", "geneve": "a Geneve tunnel", "ipvlan": "an IPVLAN", "macsec": "a MACsec interface",
+	"macvlan": "a MACVLAN", "netkit": "a netkit", "team": "a team", "vrf": "a VRF", "vxlan": "a VXLAN",
+}
+
+// describeVLANs finds the interface below any VLANs, and their tags. Returns why they cannot be used, or
+// nothing.
+func (r *Resolver) describeVLANs(hop *Hop, link netlink.Link) (netlink.Link, string) {
+	var protocols []netlink.VlanProtocol
+	for {
+		vlan, ok := link.(*netlink.Vlan)
+		if !ok {
+			break
 		}
-		if link, reason = r.link(vlan.ParentIndex, known); reason != "" {
-			return reason
+		if vlan.NetNsID >= 0 {
+			return nil, fmt.Sprintf("interface %s belongs to one in another network namespace", vlan.Name)
+		}
+		hop.VLANs = append([]uint16{uint16(vlan.VlanId)}, hop.VLANs...)
+		protocols = append([]netlink.VlanProtocol{vlan.VlanProtocol}, protocols...)
+		hop.Index = vlan.ParentIndex
+		var reason string
+		if link, reason = r.link(vlan.ParentIndex); reason != "" {
+			return nil, reason
 		}
 	}
-	if link.Type() == "bridge" {
-		return fmt.Sprintf("interface %s is a bridge, which XDP cannot send through: route to the interface below it", link.Attrs().Name)
+	return link, tagsError(hop.Interface, protocols)
+}
+
+// tagsError says why frames cannot have the tags, or nothing. protocols are the outer one's first.
+func tagsError(name string, protocols []netlink.VlanProtocol) string {
+	const outer, inner = netlink.VLAN_PROTOCOL_8021AD, netlink.VLAN_PROTOCOL_8021Q
+	switch {
+	case len(protocols) > 2:
+		return fmt.Sprintf("interface %s has more than two VLAN tags", name)
+	case len(protocols) == 2 && (protocols[0] != outer || protocols[1] != inner):
+		return fmt.Sprintf("interface %s has other tags than 802.1Q inside 802.1ad", name)
+	case len(protocols) == 1 && protocols[0] != inner:
+		return fmt.Sprintf("interface %s has another tag than 802.1Q", name)
 	}
 	return ""
 }
 
 // link returns an interface that is up, or why there is none.
-func (r *Resolver) link(index int, known links) (netlink.Link, string) {
-	link := known[index]
+func (r *Resolver) link(index int) (netlink.Link, string) {
+	link := r.links[index]
 	if link == nil {
 		var err error
 		if link, err = r.handle.LinkByIndex(index); err != nil {
 			return nil, fmt.Sprintf("interface %d is gone", index)
 		}
-		known[index] = link
+		r.links[index] = link
 	}
-	attrs := link.Attrs()
-	down := attrs.OperState == netlink.OperDown || attrs.OperState == netlink.OperLowerLayerDown || attrs.OperState == netlink.OperNotPresent
-	if down || attrs.RawFlags&unix.IFF_UP == 0 {
+	// Running is operational: one without a carrier is not (RFC 2863, netif_oper_up).
+	const up = unix.IFF_UP | unix.IFF_RUNNING
+	if attrs := link.Attrs(); attrs.RawFlags&up != up {
 		return nil, fmt.Sprintf("interface %s is down", attrs.Name)
 	}
 	return link, ""
-}
-
-// Neighbours in these states have a MAC that may be used (include/net/neighbour.h, NUD_VALID).
-const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE | netlink.NUD_PROBE |
-	netlink.NUD_STALE | netlink.NUD_DELAY
-
-// describeNeighbour fills in the MAC, and has the kernel look for it and keep it fresh.
-func (r *Resolver) describeNeighbour(hop Hop, via neighbourKey) Hop {
-	neighbour := r.neighbours[via]
-	if neighbour.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) == 0 && neighbour.FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
-		r.keep(via)
-	}
-	if neighbour.State&valid != 0 && len(neighbour.HardwareAddr) == 6 {
-		hop.Resolved, hop.MAC = true, neighbour.HardwareAddr
-		return hop
-	}
-	question := "ARP"
-	if via.address.Is6() {
-		question = "neighbour discovery"
-	}
-	hop.Reason = fmt.Sprintf("no answer to %s for %s on %s", question, via.address, hop.Interface)
-	return hop
-}
-
-// keep makes a neighbour a managed one (NTF_EXT_MANAGED, Linux 5.16): packets sent by XDP do not touch the
-// kernel's neighbours, so nothing else would find it or notice that its MAC changed. The kernel probes a
-// managed one when it has not heard of it for its reachable time (15 to 45 s by default).
-func (r *Resolver) keep(via neighbourKey) {
-	set := r.handle.NeighSet
-	if _, known := r.neighbours[via]; !known {
-		// One that was made just now may be permanent, which it would not stay: its message is on the way.
-		set = r.handle.NeighAdd
-	}
-	err := set(&netlink.Neigh{
-		LinkIndex: via.link, IP: via.address.AsSlice(), Family: family(via.address),
-		FlagsExt: netlink.NTF_EXT_MANAGED,
-	})
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		r.log.Warn("the kernel will not look for a neighbour", "address", via.address, "error", err)
-	}
-}
-
-// release undoes keep.
-func (r *Resolver) release(via neighbourKey) {
-	if r.neighbours[via].FlagsExt&netlink.NTF_EXT_MANAGED == 0 {
-		return
-	}
-	err := r.handle.NeighDel(&netlink.Neigh{LinkIndex: via.link, IP: via.address.AsSlice(), Family: family(via.address)})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		r.log.Warn("the kernel will not forget a neighbour", "address", via.address, "error", err)
-	}
-}
-
-func family(address netip.Addr) int {
-	if address.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
 }
