@@ -11,9 +11,6 @@ import (
 	"github.com/sluicelb/sluice/test/demo"
 )
 
-// exitInterrupted is what shells use for a program that SIGINT ended: 128 and the number of the signal.
-const exitInterrupted = 130
-
 func newDemoCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",

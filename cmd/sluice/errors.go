@@ -20,6 +20,7 @@ const (
 	exitUnreachable = 5
 	exitInvalid     = 6
 	exitChanges     = 10
+	exitInterrupted = 130 // what shells use for a program that SIGINT ended: 128 and the number of the signal
 )
 
 func newExitCodesTopic() *cobra.Command {
@@ -35,7 +36,8 @@ func newExitCodesTopic() *cobra.Command {
    4  it conflicts with what is there: a name or address in use, a daemon that runs
    5  no daemon answers on the socket
    6  a value is not allowed: in an argument, a flag, a manifest or the configuration
-  10  apply --dry-run --exit-code: there are changes to make`,
+  10  apply --dry-run --exit-code: there are changes to make
+ 130  demo: interrupted; everything is removed`,
 	}
 }
 
