@@ -61,9 +61,11 @@ always_inline int expire(struct reply *old, const struct reply *new, __u32 size,
 			 __u8 protocol, int pressed)
 {
 	__u32 seen = old->seen;
+	__s32 idle =
+	    new->seen - seen; /* less than 0 when another CPU is a tick ahead */
 
 	if (!same_client(old, new, size) &&
-	    new->seen - seen < idle_limit(old->state, protocol, pressed))
+	    idle < (__s32)idle_limit(old->state, protocol, pressed))
 		return 0;
 	return __sync_val_compare_and_swap(&old->seen, seen, new->seen) == seen;
 }

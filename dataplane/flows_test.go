@@ -145,6 +145,7 @@ func TestPortsAreReused(t *testing.T) {
 	}{
 		"closed just now":        {[]packet{in, data, in.closing()}, 1, xdpDrop},
 		"closed a while ago":     {[]packet{in, data, in.closing()}, 5, xdpRedirect},
+		"seen a tick later":      {[]packet{in, data}, ^uint32(0), xdpDrop},
 		"only a SYN":             {[]packet{in}, 1, xdpDrop},
 		"only a SYN, long ago":   {[]packet{in}, 60, xdpRedirect},
 		"open and idle":          {[]packet{in, data}, 3600, xdpDrop},
