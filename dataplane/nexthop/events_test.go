@@ -53,6 +53,7 @@ func TestMessageWhileReading(t *testing.T) {
 	watchAll(r, peer4, "192.0.2.50")
 	becomes(t, r, peer4, "resolved", resolved)
 	n.setNeighbour(t, "192.0.2.50", netlink.Neigh{HardwareAddr: mac(t, n.peer, "eth0"), State: netlink.NUD_PERMANENT})
+	n.setNeighbour(t, "192.0.2.51", netlink.Neigh{HardwareAddr: mac(t, n.peer, "eth0"), State: netlink.NUD_PERMANENT})
 	becomes(t, r, "192.0.2.50", "resolved", resolved)
 
 	r.beginTable()
@@ -61,13 +62,28 @@ func TestMessageWhileReading(t *testing.T) {
 	moved := net.HardwareAddr{2, 0, 0, 0, 0, 0x77}
 	n.setNeighbour(t, "192.0.2.50", netlink.Neigh{HardwareAddr: moved, State: netlink.NUD_PERMANENT})
 	becomes(t, r, "192.0.2.50", "at its new MAC", at(moved))
+	must(t, n.host.NeighDel(n.neighbour(t, "192.0.2.51")))
+	gone := neighbourKey{link: link(t, n.host, "eth0").Attrs().Index, address: netip.MustParseAddr("192.0.2.51")}
+	eventually(t, "the deleted neighbour is gone", func() bool { return !r.knows(gone) })
 	r.replaceTable(list)
 
 	r.refresh()
-	for _, address := range []string{peer4, "192.0.2.50"} {
-		becomes(t, r, address, "still resolved", resolved)
-	}
+	becomes(t, r, peer4, "still resolved", resolved)
 	becomes(t, r, "192.0.2.50", "still at its new MAC", at(moved))
+	if r.knows(gone) {
+		t.Error("the deleted neighbour is back")
+	}
+	if !r.knows(neighbourKey{link: gone.link, address: netip.MustParseAddr("192.0.2.50")}) {
+		t.Error("the neighbour that changed is forgotten")
+	}
+}
+
+// knows tells whether the table has a neighbour.
+func (r *Resolver) knows(key neighbourKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.table[key]
+	return known
 }
 
 func TestParseDestination(t *testing.T) {
