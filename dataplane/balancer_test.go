@@ -162,7 +162,7 @@ func TestForwardOddities(t *testing.T) {
 	}
 }
 
-func wantAction(t *testing.T, got, want uint32) {
+func wantAction(t testing.TB, got, want uint32) {
 	t.Helper()
 	if got != want {
 		t.Fatalf("action is %s, want %s", actionNames[got], actionNames[want])
@@ -381,14 +381,14 @@ func TestNoReply(t *testing.T) {
 }
 
 // reasons returns what Reasons counts.
-func (h *testHost) reasons(t *testing.T) map[string]uint64 {
+func (h *testHost) reasons(t testing.TB) map[string]uint64 {
 	t.Helper()
 	reasons, err := h.Reasons()
 	must(t, err)
 	return reasons
 }
 
-func wantReasons(t *testing.T, got, want map[string]uint64) {
+func wantReasons(t testing.TB, got, want map[string]uint64) {
 	t.Helper()
 	for reason := range want {
 		if got[reason] != want[reason] {
@@ -398,7 +398,7 @@ func wantReasons(t *testing.T, got, want map[string]uint64) {
 }
 
 // backendOf tells which of several backends a packet would reach, by its address.
-func (h *testHost) backendOf(t *testing.T, p packet) netip.Addr {
+func (h *testHost) backendOf(t testing.TB, p packet) netip.Addr {
 	t.Helper()
 	action, out := h.receive(t, h.clients, p.frame(t))
 	wantAction(t, action, xdpRedirect)

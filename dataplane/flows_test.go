@@ -117,7 +117,7 @@ func TestPorts(t *testing.T) {
 }
 
 // age makes every flow as if nothing had been seen of it for so many ticks of 1.07 s.
-func (h *testHost) age(t *testing.T, ticks uint32) {
+func (h *testHost) age(t testing.TB, ticks uint32) {
 	t.Helper()
 	for _, key := range keys(t, h.objects.Replies4) {
 		var reply balancerReply4

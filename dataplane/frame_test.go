@@ -38,7 +38,7 @@ type outer struct {
 }
 
 // frame serialises the packet with right lengths and checksums.
-func (p packet) frame(t *testing.T) []byte {
+func (p packet) frame(t testing.TB) []byte {
 	t.Helper()
 	var headers []gopacket.SerializableLayer
 	if p.outer != nil {
@@ -55,7 +55,7 @@ func (p packet) frame(t *testing.T) []byte {
 	return append(link[:14+4*len(p.vlans)], bytes...) // gopacket pads frames to 60 bytes
 }
 
-func serialise(t *testing.T, parts ...gopacket.SerializableLayer) []byte {
+func serialise(t testing.TB, parts ...gopacket.SerializableLayer) []byte {
 	t.Helper()
 	buffer := gopacket.NewSerializeBuffer()
 	must(t, gopacket.SerializeLayers(buffer, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...))
@@ -145,7 +145,7 @@ func (o *outer) header(inner packet) gopacket.SerializableLayer {
 }
 
 // wantFrame compares frames byte by byte, and shows them by layers when they differ.
-func wantFrame(t *testing.T, got, want []byte) {
+func wantFrame(t testing.TB, got, want []byte) {
 	t.Helper()
 	if string(got) == string(want) {
 		return

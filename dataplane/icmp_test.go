@@ -9,7 +9,7 @@ import (
 )
 
 // icmpFrame is a frame of ICMP or ICMPv6, by the family of the addresses.
-func icmpFrame(t *testing.T, p packet, icmpType, code uint8, payload []byte) []byte {
+func icmpFrame(t testing.TB, p packet, icmpType, code uint8, payload []byte) []byte {
 	t.Helper()
 	p.protocol = protocolICMP
 	if p.source.Is6() {
@@ -156,7 +156,7 @@ func TestTooBigIsLimited(t *testing.T) {
 }
 
 // quote is what an error says of a packet: an MTU, its IP header and 8 bytes more.
-func quote(t *testing.T, p packet) []byte {
+func quote(t testing.TB, p packet) []byte {
 	t.Helper()
 	length := 20 + 8
 	if p.source.Is6() {

@@ -121,7 +121,7 @@ func TestSwitchIsAtomic(t *testing.T) {
 }
 
 // switching runs the switches while packets flow.
-func (h *testHost) switching(t *testing.T, switches int, next func(i int)) (sent, changes int) {
+func (h *testHost) switching(t testing.TB, switches int, next func(i int)) (sent, changes int) {
 	t.Helper()
 	stop, done := make(chan struct{}), make(chan error)
 	var err error

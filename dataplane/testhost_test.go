@@ -50,7 +50,7 @@ func serverMAC(n int) net.HardwareAddr {
 var pinNumber atomic.Uint32
 
 // testOptions are small tables under a pin path of their own.
-func testOptions(t *testing.T) Options {
+func testOptions(t testing.TB) Options {
 	t.Helper()
 	path := fmt.Sprintf("%s/sluice-test-%d-%d", bpffs, os.Getpid(), pinNumber.Add(1))
 	t.Cleanup(func() {
@@ -67,7 +67,7 @@ func testOptions(t *testing.T) Options {
 
 // newTestHost makes the host and opens a dataplane on it. The test must not leave its goroutine: the
 // thread is in the host's namespace.
-func newTestHost(t *testing.T, options Options) *testHost {
+func newTestHost(t testing.TB, options Options) *testHost {
 	t.Helper()
 	h := &testHost{
 		namespace: inNamespace(t),
@@ -92,7 +92,7 @@ func newTestHost(t *testing.T, options Options) *testHost {
 	return h
 }
 
-func openTest(t *testing.T, options Options) *Dataplane {
+func openTest(t testing.TB, options Options) *Dataplane {
 	t.Helper()
 	d, err := Open(options)
 	if err != nil {
@@ -107,7 +107,7 @@ func openTest(t *testing.T, options Options) *Dataplane {
 }
 
 // inNamespace moves the test into a network namespace of its own, which ends with it.
-func inNamespace(t *testing.T) netns.NsHandle {
+func inNamespace(t testing.TB) netns.NsHandle {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	ns, err := netns.New()
@@ -119,7 +119,7 @@ func inNamespace(t *testing.T) netns.NsHandle {
 }
 
 // here moves a subtest, which has a goroutine of its own, into the host's namespace.
-func (h *testHost) here(t *testing.T) *testHost {
+func (h *testHost) here(t testing.TB) *testHost {
 	t.Helper()
 	runtime.LockOSThread()
 	must(t, netns.Set(h.namespace))
@@ -127,7 +127,7 @@ func (h *testHost) here(t *testing.T) *testHost {
 }
 
 // forget empties the tables of flows.
-func (h *testHost) forget(t *testing.T) {
+func (h *testHost) forget(t testing.TB) {
 	t.Helper()
 	for _, m := range []*ebpf.Map{h.objects.Flows4, h.objects.Flows6, h.objects.Replies4, h.objects.Replies6} {
 		for _, key := range keys(t, m) {
@@ -137,7 +137,7 @@ func (h *testHost) forget(t *testing.T) {
 }
 
 // keys lists the keys of a map, in no order.
-func keys(t *testing.T, m *ebpf.Map) [][]byte {
+func keys(t testing.TB, m *ebpf.Map) [][]byte {
 	t.Helper()
 	var found [][]byte
 	var key, value []byte
@@ -150,7 +150,7 @@ func keys(t *testing.T, m *ebpf.Map) [][]byte {
 }
 
 // addInterface makes an interface that is up, with a peer in the same namespace.
-func addInterface(t *testing.T, name string, mac net.HardwareAddr, addresses ...string) int {
+func addInterface(t testing.TB, name string, mac net.HardwareAddr, addresses ...string) int {
 	t.Helper()
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, HardwareAddr: mac}, PeerName: name + "-peer"}
 	must(t, netlink.LinkAdd(veth))
@@ -160,7 +160,7 @@ func addInterface(t *testing.T, name string, mac net.HardwareAddr, addresses ...
 	return setUp(t, name, addresses...)
 }
 
-func setUp(t *testing.T, name string, addresses ...string) int {
+func setUp(t testing.TB, name string, addresses ...string) int {
 	t.Helper()
 	link, err := netlink.LinkByName(name)
 	must(t, err)
@@ -174,14 +174,14 @@ func setUp(t *testing.T, name string, addresses ...string) int {
 	return link.Attrs().Index
 }
 
-func addNeighbour(t *testing.T, ifindex int, address string, mac net.HardwareAddr) {
+func addNeighbour(t testing.TB, ifindex int, address string, mac net.HardwareAddr) {
 	t.Helper()
 	must(t, netlink.NeighSet(&netlink.Neigh{
 		LinkIndex: ifindex, IP: net.ParseIP(address), HardwareAddr: mac, State: netlink.NUD_PERMANENT,
 	}))
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func must(t *testing.T, err error) {
 }
 
 // set sets a service and waits until the next hops of its backends are known.
-func (h *testHost) set(t *testing.T, s Service) {
+func (h *testHost) set(t testing.TB, s Service) {
 	t.Helper()
 	must(t, h.SetService(s))
 	eventually(t, "the next hops of "+s.String(), func() bool {
@@ -204,7 +204,7 @@ func (h *testHost) set(t *testing.T, s Service) {
 }
 
 // eventually waits for what happens in the background, at most 5 seconds.
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -240,7 +240,7 @@ func runProgram(program *ebpf.Program, ifindex int, frame []byte) (action uint32
 }
 
 // receive gives a frame to the balancer on an interface.
-func (h *testHost) receive(t *testing.T, ifindex int, frame []byte) (action uint32, out []byte) {
+func (h *testHost) receive(t testing.TB, ifindex int, frame []byte) (action uint32, out []byte) {
 	t.Helper()
 	action, out, err := runProgram(h.objects.Balancer, ifindex, frame)
 	must(t, err)
