@@ -205,10 +205,10 @@ func (d *Dataplane) Close() (err error) {
 
 func (d *Dataplane) close() error {
 	close(d.stop)
+	d.stopped.Wait() // what is retired leaves its next hops
 	if d.resolver != nil {
 		d.resolver.Close()
 	}
-	d.stopped.Wait()
 
 	d.mu.Lock()
 	defer d.mu.Unlock()

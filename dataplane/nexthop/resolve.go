@@ -93,8 +93,8 @@ func (r *Resolver) describeLink(hop *Hop, index int) string {
 	return ""
 }
 
-// deaf are the kinds of Ethernet interfaces that do not take frames from XDP: they lack ndo_xdp_xmit
-// (drivers/net and net in Linux 6.18), so that the kernel would drop what is redirected there.
+// deaf are the kinds of Ethernet interfaces that do not take frames from native XDP: their drivers have no
+// ndo_xdp_xmit, so that the kernel would drop what is redirected there, and Sluice would not know.
 var deaf = map[string]string{
 	"bridge": "a bridge", "dummy": "a dummy", "geneve": "a Geneve tunnel", "ipvlan": "an IPVLAN", "macsec": "a MACsec interface",
 	"macvlan": "a MACVLAN", "netkit": "a netkit", "team": "a team", "vrf": "a VRF", "vxlan": "a VXLAN",
