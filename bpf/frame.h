@@ -9,7 +9,7 @@
  */
 struct packet {
 	__u16 ethertype; /* network byte order */
-	__u16 vlan;	 /* ids of its tags, 0 is none */
+	__u16 vlan;	 /* its tags as in struct hop, 0 is none */
 	__u16 inner_vlan;
 	__u16 l3;
 	__u16 l4;
@@ -64,6 +64,8 @@ always_inline int parse_link(const struct xdp_md *ctx, struct packet *p)
 	if ((void *)(tag + 1) > data_end(ctx))
 		return PASS_MALFORMED;
 	p->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
+	if (p->vlan && eth->h_proto == bpf_htons(ETH_P_8021AD))
+		p->vlan |= VLAN_AD;
 	p->ethertype = tag->ethertype;
 	p->l3 += sizeof(*tag);
 	if (!is_vlan(p->ethertype))

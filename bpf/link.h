@@ -39,8 +39,8 @@ always_inline int write_link(struct xdp_md *ctx, __u32 l3, const struct hop *hop
 		eth->h_proto = ethertype;
 		return FORWARD;
 	}
-	eth->h_proto = bpf_htons(hop->inner_vlan ? ETH_P_8021AD : ETH_P_8021Q);
-	tag->tci = bpf_htons(hop->vlan);
+	eth->h_proto = bpf_htons(hop->vlan & VLAN_AD ? ETH_P_8021AD : ETH_P_8021Q);
+	tag->tci = bpf_htons(hop->vlan & VLAN_ID);
 	if (hop->inner_vlan) {
 		tag->ethertype = bpf_htons(ETH_P_8021Q);
 		tag++;

@@ -12,6 +12,9 @@ import (
 	"github.com/sluicelb/sluice/dataplane/nexthop"
 )
 
+// vlanAD is VLAN_AD in headers/sluice.h.
+const vlanAD = 0x8000
+
 // hopUsers is a next hop and the backends whose records hold a copy of it.
 type hopUsers struct {
 	hop     nexthop.Hop
@@ -132,6 +135,7 @@ func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
 			updated.Hop.Vlan = hop.VLANs[0]
 		}
 		if len(hop.VLANs) > 1 {
+			updated.Hop.Vlan |= vlanAD // as the standard has it, IEEE 802.1Q-2018 section 9.5
 			updated.Hop.InnerVlan = hop.VLANs[1]
 		}
 		updated.Hop.Ifindex = uint32(hop.Index)

@@ -354,6 +354,30 @@ func TestReply(t *testing.T) {
 	}
 }
 
+// The answer has tags of the kinds that the request had, also where they are not the standard's.
+func TestReplyTags(t *testing.T) {
+	h := newNAT(t, 1)
+	reply := packet{
+		from: serverMAC(11), to: serversMAC, source: addr("198.51.100.11"), target: addr("198.51.100.1"),
+		sport: 80, dport: 5000, protocol: ProtocolTCP,
+	}
+	for _, test := range []struct {
+		tags []uint16
+		kind uint16
+	}{{[]uint16{7}, 0x8100}, {[]uint16{7}, 0x88a8}, {[]uint16{7, 8}, 0x8100}, {[]uint16{7, 8}, 0x88a8}} {
+		frame := fromClient(ProtocolTCP, client4, service4).tagged(test.tags...).frame(t)
+		binary.BigEndian.PutUint16(frame[12:], test.kind)
+		h.receive(t, h.clients, frame)
+		_, out := h.receive(t, h.servers, reply.frame(t))
+		want := reply.translated(service4, 80, client4, 40000).tagged(test.tags...)
+		want.from, want.to = clientsMAC, clientMAC
+		wanted := want.frame(t)
+		binary.BigEndian.PutUint16(wanted[12:], test.kind)
+		wantFrame(t, out, wanted)
+		h.forget(t)
+	}
+}
+
 // What looks like an answer but is none passes untouched.
 func TestNoReply(t *testing.T) {
 	h := newTestHost(t, testOptions(t))

@@ -82,12 +82,15 @@ struct slot_line {
 	struct slot slots[SLOTS_PER_LINE];
 };
 
+/* Set in an outer tag of IEEE 802.1ad, not 802.1Q. */
+#define VLAN_AD 0x8000
+
 /* How a frame leaves this host towards its next router or host. */
 struct hop {
 	__u8 mac[6];
 	__u16 mtu; /* bytes of the IP packet, 0 is unknown */
 	__u8 local_mac[6];
-	__u16 vlan;    /* outer tag: VLAN id, 0 is untagged */
+	__u16 vlan;    /* outer tag: VLAN id | VLAN_AD, 0 is untagged */
 	__u32 ifindex; /* 0 is unresolved */
 	__u16 inner_vlan;
 	__u16 pad;
