@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/sluicelb/sluice/control"
 )
 
 func newBackendListCommand(c *cli) *cobra.Command {
@@ -15,7 +17,8 @@ func newBackendListCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return noService(err)
 			}
-			return c.show(cmd, service.Backends, func(p *page) {
+			// The API leaves an empty list out; in a script's JSON it is [].
+			return c.show(cmd, append([]control.Backend{}, service.Backends...), func(p *page) {
 				if len(service.Backends) == 0 {
 					p.line("no backends: `sluice backend add %s ADDRESS[:PORT]` adds one", service.Name)
 					return

@@ -93,7 +93,7 @@ func (s *session) note(text string) { s.transcript.WriteString(text) }
 
 // What differs from run to run.
 var (
-	goVersion = regexp.MustCompile(`go1[0-9.]+`)
+	goVersion = regexp.MustCompile(`go1[^"\s,]+`)
 	platform  = regexp.MustCompile(`linux/[a-z0-9]+`)
 )
 

@@ -75,27 +75,27 @@ func probeFlags(cmd *cobra.Command, p *control.Probe) {
 	flags.Func("probe-port", "`PORT` to probe, by default the backend's", func(text string) error {
 		port, err := strconv.ParseUint(text, 10, 16)
 		p.Port = uint16(port)
-		return positive(text, p.Port, "a port", err)
+		return positive(text, p.Port, "a port, 1 to 65535", err)
 	})
 	for name, target := range map[string]*control.Duration{"probe-interval": &p.Interval, "probe-timeout": &p.Timeout} {
 		flags.Func(name, "a `DURATION` such as 200ms", func(text string) error {
 			err := target.UnmarshalText([]byte(text))
-			return positive(text, *target, "a duration such as 200ms", err)
+			return positive(text, *target, "a duration above 0, such as 200ms", err)
 		})
 	}
 	flags.Func("rise", "`COUNT` of successes in a row that bring a backend back", func(text string) (err error) {
 		p.Rise, err = strconv.Atoi(text)
-		return positive(text, p.Rise, "a count", err)
+		return positive(text, p.Rise, "a count above 0", err)
 	})
 	flags.Func("fall", "`COUNT` of failures in a row that take a backend out", func(text string) (err error) {
 		p.Fall, err = strconv.Atoi(text)
-		return positive(text, p.Fall, "a count", err)
+		return positive(text, p.Fall, "a count above 0", err)
 	})
 }
 
 func positive[T uint16 | int | control.Duration](text string, value T, what string, err error) error {
 	if err != nil || value <= 0 {
-		return fmt.Errorf("%q is not %s above 0", text, what)
+		return fmt.Errorf("%q is not %s", text, what)
 	}
 	return nil
 }

@@ -98,7 +98,9 @@ func newHelpCommand() *cobra.Command {
 			var names []cobra.Completion
 			if of, _, err := cmd.Root().Find(args); err == nil {
 				for _, command := range of.Commands() {
-					names = append(names, cobra.CompletionWithDesc(command.Name(), command.Short))
+					if !command.Hidden {
+						names = append(names, cobra.CompletionWithDesc(command.Name(), command.Short))
+					}
 				}
 			}
 			return names, cobra.ShellCompDirectiveNoFileComp
@@ -121,7 +123,7 @@ func newHelpCommand() *cobra.Command {
 func unknownCommand(group *cobra.Command, name string) error {
 	message := fmt.Sprintf("unknown command %q", strings.TrimSpace(group.CommandPath()+" "+name))
 	if names := group.SuggestionsFor(name); len(names) > 0 {
-		message += fmt.Sprintf(": did you mean %q?", strings.Join(names, `" or "`))
+		message += ": did you mean " + strings.Join(names, " or ") + "?"
 	}
 	return usageError("%s", message)
 }

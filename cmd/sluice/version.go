@@ -24,14 +24,12 @@ func newVersionCommand(c *cli) *cobra.Command {
 				v.Daemon = &daemon
 			}
 			return c.show(cmd, v, func(p *page) {
-				t := newTable("", "VERSION", "GO", "PLATFORM")
-				t.add("client", v.Client.Version, v.Client.Go, v.Client.Platform)
-				if v.Daemon != nil {
-					t.add("daemon", v.Daemon.Version, v.Daemon.Go, v.Daemon.Platform)
-				} else {
-					t.add("daemon", "does not answer", "", "")
+				p.line("client  %s (%s, %s)", v.Client.Version, v.Client.Go, v.Client.Platform)
+				if v.Daemon == nil {
+					p.line("daemon  does not answer")
+					return
 				}
-				p.table(t)
+				p.line("daemon  %s (%s, %s)", v.Daemon.Version, v.Daemon.Go, v.Daemon.Platform)
 			})
 		},
 	})
