@@ -16,8 +16,9 @@ import (
 )
 
 // serveAPI starts a real daemon in a network namespace that has no way to any backend, so that what
-// commands show is always the same. Its probes wait for an hour.
-func serveAPI(t *testing.T, socket string) {
+// commands show is always the same. Its probes wait for an hour. A wrapper is a command that runs the one
+// after it.
+func serveAPI(t *testing.T, socket string, wrapper ...string) {
 	t.Helper()
 	l := lab.ForTest(t)
 	balancer, err := l.Host("balancer")
@@ -38,7 +39,8 @@ metrics: {address: ""}
 limits: {slots: 262144, flows: 1024}
 defaults: {probe: {interval: 1h}}
 `, pins, filepath.Join(folder, "sluice.db"), socket), 0o600))
-	daemon, err := balancer.Command(t.Context(), buildProgram(t), "run", "--config", config)
+	command := append(wrapper, buildProgram(t), "run", "--config", config)
+	daemon, err := balancer.Command(t.Context(), command[0], command[1:]...)
 	check(t, err)
 	client := control.NewClient(socket)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -31,17 +31,37 @@ func TestDeployedManifest(t *testing.T) {
 	s.golden()
 }
 
-func TestDeployedUnit(t *testing.T) {
+func readUnit(t *testing.T) string {
+	t.Helper()
 	unit, err := os.ReadFile(filepath.Join(deploy, "sluice.service"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
+	return string(unit)
+}
+
+func TestDeployedUnit(t *testing.T) {
+	unit := readUnit(t)
 	for _, want := range []string{"\nType=notify\n", "\nRestart=always\n", " run --config " + defaultConfig + "\n"} {
-		if !strings.Contains(string(unit), want) {
+		if !strings.Contains(unit, want) {
 			t.Errorf("%q is missing", want)
 		}
 	}
-	if strings.Contains(string(unit), "\nExecStop") {
+	if strings.Contains(unit, "\nExecStop") {
 		t.Error("stopping the daemon must not touch the kernel")
+	}
+}
+
+// The daemon starts and serves with no capabilities but the unit's.
+func TestDeployedCapabilities(t *testing.T) {
+	_, after, _ := strings.Cut(readUnit(t), "\nCapabilityBoundingSet=")
+	names, _, _ := strings.Cut(after, "\n")
+	set := "-all"
+	for name := range strings.FieldsSeq(names) {
+		set += ",+" + strings.ToLower(strings.TrimPrefix(name, "CAP_"))
+	}
+	s := sessionWithoutDaemon(t)
+	serveAPI(t, s.socket, "setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set="+set)
+	s.run("service add web 10.0.0.1:80 --backend 192.168.1.11")
+	if out := s.run("status -o json"); !strings.Contains(out, `"mode": "native"`) {
+		t.Error(s.transcript.String())
 	}
 }
