@@ -19,6 +19,7 @@ const (
 	exitConflict    = 4
 	exitUnreachable = 5
 	exitInvalid     = 6
+	exitWarnings    = 7
 	exitChanges     = 10
 	exitInterrupted = 130 // what shells use for a program that SIGINT ended: 128 and the number of the signal
 )
@@ -30,12 +31,13 @@ func newExitCodesTopic() *cobra.Command {
 		Long: `Exit codes:
 
    0  it is done; for status: the daemon answered
-   1  it failed; for status --check: a service is not ok
+   1  it failed; for status --check: a service is not ok; for doctor: an error was found
    2  the command line is wrong: unknown command or flag, missing argument
    3  there is no such service, backend or attached program
    4  it conflicts with what is there: a name or address in use, a daemon that runs
    5  no daemon answers on the socket
    6  a value is not allowed: in an argument, a flag, a manifest or the configuration
+   7  doctor: warnings were found and no error
   10  apply --dry-run --exit-code: there are changes to make
  130  demo: interrupted; everything is removed`,
 	}

@@ -39,6 +39,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newApplyCommand(c),
 		newExportCommand(c),
 		newStatusCommand(c),
+		newDoctorCommand(c),
 		newLogLevelCommand(c),
 		newDecapCommand(c),
 		newUnloadCommand(c),
