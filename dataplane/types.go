@@ -18,19 +18,20 @@ type Protocol uint8
 
 // The protocols of services.
 const (
-	ProtocolTCP Protocol = 6
-	ProtocolUDP Protocol = 17
+	ProtocolTCP  Protocol = 6
+	ProtocolUDP  Protocol = 17
+	ProtocolSCTP Protocol = 132 // not in nat mode
 )
 
-var protocolNames = names[Protocol]{{ProtocolTCP, "tcp"}, {ProtocolUDP, "udp"}}
+var protocolNames = names[Protocol]{{ProtocolTCP, "tcp"}, {ProtocolUDP, "udp"}, {ProtocolSCTP, "sctp"}}
 
-// String returns "tcp" or "udp", or the number of any other protocol.
+// String returns "tcp", "udp" or "sctp", or the number of any other protocol.
 func (p Protocol) String() string { return protocolNames.text(p) }
 
 // MarshalText returns the protocol's name. It fails for a protocol that services cannot have.
 func (p Protocol) MarshalText() ([]byte, error) { return protocolNames.marshal(p, "protocol") }
 
-// UnmarshalText accepts "tcp" and "udp".
+// UnmarshalText accepts "tcp", "udp" and "sctp".
 func (p *Protocol) UnmarshalText(text []byte) error {
 	return protocolNames.unmarshal(p, text, "protocol")
 }
@@ -43,9 +44,10 @@ const (
 	ModeNAT  Mode = iota // both directions through Sluice, addresses and ports rewritten
 	ModeL2               // MAC rewrite, the backend answers the client directly
 	ModeIPIP             // IP-in-IP encapsulation, the backend answers the client directly
+	ModeGUE              // the same inside UDP, so that routers and NIC queues spread flows
 )
 
-var modeNames = names[Mode]{{ModeNAT, "nat"}, {ModeL2, "l2"}, {ModeIPIP, "ipip"}}
+var modeNames = names[Mode]{{ModeNAT, "nat"}, {ModeL2, "l2"}, {ModeIPIP, "ipip"}, {ModeGUE, "gue"}}
 
 // String returns the mode's name.
 func (m Mode) String() string { return modeNames.text(m) }
@@ -53,7 +55,7 @@ func (m Mode) String() string { return modeNames.text(m) }
 // MarshalText returns the mode's name.
 func (m Mode) MarshalText() ([]byte, error) { return modeNames.marshal(m, "mode") }
 
-// UnmarshalText accepts "nat", "l2" and "ipip".
+// UnmarshalText accepts "nat", "l2", "ipip" and "gue".
 func (m *Mode) UnmarshalText(text []byte) error { return modeNames.unmarshal(m, text, "mode") }
 
 // XDPMode is the place in the receive path where an XDP program runs.
@@ -140,7 +142,12 @@ func (k ServiceKey) Compare(other ServiceKey) int {
 type Service struct {
 	ServiceKey
 	Mode     Mode
-	Backends []Backend // in any order; (Address, Port) is unique
+	Hash     Hash
+	ClampMSS MSS
+	QUIC     QUIC         // zero: connection IDs are not looked at
+	Limit    Limit        // zero: none
+	Sources  []SourceRule // in any order; Prefix is unique
+	Backends []Backend    // in any order; (Address, Port) is unique
 }
 
 // Backend is one server of a service, as the kernel needs to know it.
@@ -149,6 +156,9 @@ type Backend struct {
 	Port    uint16 // destination port in nat mode, 0 keeps the client's; ignored in l2 and ipip
 	Weight  uint16 // effective weight, 0..1000; 0 takes no new flows and keeps its existing ones
 	Down    bool   // its flows are treated as unknown: they move to another backend
+
+	Set      string   // the set it belongs to, "" is the one of clients that no rule names
+	ServerID ServerID // what QUIC connection IDs name it by, "" is nothing
 }
 
 // Limits are the sizes of the kernel's tables, fixed while the pinned objects live but for TableSlots.
