@@ -1,88 +1,104 @@
 /* The load balancer: an XDP program that sends every packet for a service to one
  * of its backends. docs/architecture.md draws the way of a packet through it.
+ *
+ * Functions return the enum reason that a packet ends with, or NEXT.
  */
+#include "capture.h"
+#include "count.h"
 #include "error.h"
 #include "forward.h"
+#include "fragment.h"
 #include "icmp.h"
+#include "limit.h"
+#include "mss.h"
 #include "nat.h"
-#include "service.h"
+#include "source.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
 
-always_inline int to_backend4(struct xdp_md *ctx, const struct packet *p,
+always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 			      const struct service *service, const struct tuple4 *t)
 {
-	const struct iphdr *ip = at(ctx, p->l3);
-	__u32 length = frame_length(ctx), hash = hash4(t);
-	struct inner in = { .protocol = IPPROTO_IPIP, .length = p->length };
-	struct choice c = {};
-	struct hop hop;
-	int result;
+	struct choice c = { .service = service, .table = service, .hash = hash4(t) };
+	int result = find_source4(t, &p->verdict, &c.table);
+	__u32 outer;
 
-	if ((void *)(ip + 1) > data_end(ctx))
-		return pass(PASS_MALFORMED);
-	in.tos = ip->tos;
-	if (choose(&c, service, p, bpf_map_lookup_elem(&flows4, t), hash))
-		return drop(DROP_NO_BACKEND);
-	hop = c.backend->hop;
-	if (!hop.ifindex)
-		return drop(DROP_NEXT_HOP_UNRESOLVED);
-	if (!fits(p, &hop, outer_length(service->mode, c.backend)))
-		return too_big4(ctx, p,
-				hop.mtu - outer_length(service->mode, c.backend));
+	if (result == NEXT)
+		result = choose_for(ctx, p, &c, find_flow4(p, t),
+				    slot_hash4(service, t, c.hash));
+	if (result == NEXT && p->new_flow)
+		result = limit4(service, p->verdict.service, t);
+	if (result != NEXT)
+		return result;
+	outer = outer_length(service->mode, c.backend);
+	if (!fits(p, outer))
+		return too_big4(ctx, p, p->hop.mtu - outer);
+	clamp(ctx, p, service, p->hop.mtu, outer + IPV4_AND_TCP);
+	remember_fragment4(p, t);
 	if (service->mode == MODE_NAT) {
-		result = nat4(ctx, p, &c, &hop, t, hash);
+		result = nat4(ctx, p, &c, t);
 	} else {
-		if (!c.flow) {
-			struct flow4 flow = {};
-
-			flow.head.backend = c.index;
-			flow.head.generation = c.backend->generation;
-			bpf_map_update_elem(&flows4, t, &flow, BPF_ANY);
-		}
-		result = send_whole(ctx, p, &c, &hop, service->mode, &in, hash);
+		remember_flow4(p, t, c.backend);
+		result = send_whole4(ctx, p, &c);
 	}
-	if (result != FORWARD)
-		return drop(result);
-	return finish(ctx, &hop, c.index, length, !c.flow);
+	return result == NEXT ? TO_BACKEND : result;
 }
 
-always_inline int to_backend6(struct xdp_md *ctx, const struct packet *p,
+always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 			      const struct service *service, const struct tuple6 *t)
 {
-	const struct ipv6hdr *ip = at(ctx, p->l3);
-	__u32 length = frame_length(ctx), hash = hash6(t);
-	struct inner in = { .protocol = IPPROTO_IPV6, .length = p->length };
-	struct choice c = {};
-	struct hop hop;
+	struct choice c = { .service = service, .table = service, .hash = hash6(t) };
+	int result = find_source6(t, &p->verdict, &c.table);
+	__u32 outer;
+
+	if (result == NEXT)
+		result = choose_for(ctx, p, &c, find_flow6(p, t),
+				    slot_hash6(service, t, c.hash));
+	if (result == NEXT && p->new_flow)
+		result = limit6(service, p->verdict.service, t);
+	if (result != NEXT)
+		return result;
+	outer = outer_length(service->mode, c.backend);
+	if (!fits(p, outer))
+		return too_big6(ctx, p, p->hop.mtu - outer);
+	clamp(ctx, p, service, p->hop.mtu, outer + IPV6_AND_TCP);
+	remember_fragment6(p, t);
+	if (service->mode == MODE_NAT) {
+		result = nat6(ctx, p, &c, t);
+	} else {
+		remember_flow6(p, t, c.backend);
+		result = send_whole6(ctx, p, &c);
+	}
+	return result == NEXT ? TO_BACKEND : result;
+}
+
+/* A reply from a backend in nat mode goes to its client; what is none goes on. */
+always_inline int to_client4(struct xdp_md *ctx, struct packet *p,
+			     const struct tuple4 *t)
+{
+	struct reply4 *reply = find_reply4(p, t);
 	int result;
 
-	if ((void *)(ip + 1) > data_end(ctx))
-		return pass(PASS_MALFORMED);
-	in.tos = bpf_ntohl(*(const __be32 *)ip) >> 20;
-	if (choose(&c, service, p, bpf_map_lookup_elem(&flows6, t), hash))
-		return drop(DROP_NO_BACKEND);
-	hop = c.backend->hop;
-	if (!hop.ifindex)
-		return drop(DROP_NEXT_HOP_UNRESOLVED);
-	if (!fits(p, &hop, outer_length(service->mode, c.backend)))
-		return too_big6(ctx, p,
-				hop.mtu - outer_length(service->mode, c.backend));
-	if (service->mode == MODE_NAT) {
-		result = nat6(ctx, p, &c, &hop, t, hash);
-	} else {
-		if (!c.flow) {
-			struct flow6 flow = {};
+	if (!reply)
+		return NEXT;
+	clamp_reply(ctx, p, IPV4_AND_TCP);
+	remember_fragment4(p, t);
+	result = undo_nat4(ctx, p, t, reply);
+	return result == NEXT ? TO_CLIENT : result;
+}
 
-			flow.head.backend = c.index;
-			flow.head.generation = c.backend->generation;
-			bpf_map_update_elem(&flows6, t, &flow, BPF_ANY);
-		}
-		result = send_whole(ctx, p, &c, &hop, service->mode, &in, hash);
-	}
-	if (result != FORWARD)
-		return drop(result);
-	return finish(ctx, &hop, c.index, length, !c.flow);
+always_inline int to_client6(struct xdp_md *ctx, struct packet *p,
+			     const struct tuple6 *t)
+{
+	struct reply6 *reply = find_reply6(p, t);
+	int result;
+
+	if (!reply)
+		return NEXT;
+	clamp_reply(ctx, p, IPV6_AND_TCP);
+	remember_fragment6(p, t);
+	result = undo_nat6(ctx, p, t, reply);
+	return result == NEXT ? TO_CLIENT : result;
 }
 
 /* An ICMP error goes to the backend whose packet it quotes, or, when the packet
@@ -90,183 +106,197 @@ always_inline int to_backend6(struct xdp_md *ctx, const struct packet *p,
  */
 always_inline int error4(struct xdp_md *ctx, struct packet *p)
 {
-	const struct iphdr *ip = at(ctx, p->l3);
-	struct inner in = { .protocol = IPPROTO_IPIP };
-	__u32 length = frame_length(ctx), hash;
 	struct tuple4 t = {};
 	int result = parse_quote4(ctx, p, &t);
 	struct service *service;
 	struct choice c = {};
-	struct hop hop;
+	struct reply4 *reply;
 
-	if (result != PARSED || (void *)(ip + 1) > data_end(ctx))
-		return pass(result);
-	if (is_nat_port(t.ports.destination)) {
-		struct reply4 *reply = bpf_map_lookup_elem(&replies4, &t);
-
-		if (reply && serving(reply->head.backend, reply->head.generation)) {
-			hop = reply->head.hop;
-			result =
-			    error_to_client4(ctx, p, &hop, reply, t.ports.protocol);
-			if (result != FORWARD)
-				return drop(result);
-			return finish_reply(ctx, &hop, reply->head.backend);
-		}
+	if (result != NEXT)
+		return result;
+	reply = find_reply4(p, &t);
+	if (reply) {
+		result = error_to_client4(ctx, p, reply, t.ports.protocol);
+		return result == NEXT ? TO_CLIENT : result;
 	}
-	service = find_service4(&t);
+	service = find_service4(&t, &p->verdict);
 	if (!service)
-		return pass(PASS_NO_SERVICE);
-	hash = hash4(&t);
-	if (choose(&c, service, p, bpf_map_lookup_elem(&flows4, &t), hash))
-		return drop(DROP_NO_BACKEND);
-	hop = c.backend->hop;
-	if (!hop.ifindex)
-		return drop(DROP_NEXT_HOP_UNRESOLVED);
-	if (service->mode == MODE_NAT) {
-		if (!c.flow)
-			return pass(PASS_NO_FLOW);
-		result = error_to_backend4(ctx, p, &c, &hop, &t);
-	} else {
-		in.length = p->length;
-		in.tos = ip->tos;
-		result = send_whole(ctx, p, &c, &hop, service->mode, &in, hash);
-	}
-	if (result != FORWARD)
-		return drop(result);
-	return finish(ctx, &hop, c.index, length, 0);
-}
-
-always_inline int icmp4(struct xdp_md *ctx, struct packet *p)
-{
-	const struct iphdr *ip = at(ctx, p->l3);
-	const struct icmp *icmp = (void *)(ip + 1);
-
-	if ((void *)(icmp + 1) > data_end(ctx))
-		return pass(PASS_MALFORMED);
-	return icmp->type == ICMP4_ECHO ? echo4(ctx, p) : error4(ctx, p);
-}
-
-always_inline int balance4(struct xdp_md *ctx, struct packet *p)
-{
-	struct tuple4 t = {};
-	int result = parse4(ctx, p, &t);
-	struct service *service;
-
-	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMP)
-		return icmp4(ctx, p);
-	if (result != PARSED)
-		return pass(result);
-	if (is_nat_port(t.ports.destination)) {
-		struct reply4 *reply = bpf_map_lookup_elem(&replies4, &t);
-
-		if (reply && serving(reply->head.backend, reply->head.generation)) {
-			struct hop hop = reply->head.hop;
-
-			result = undo_nat4(ctx, p, &hop, &t, reply);
-			if (result != FORWARD)
-				return drop(result);
-			return finish_reply(ctx, &hop, reply->head.backend);
-		}
-	}
-	service = find_service4(&t);
-	return service ? to_backend4(ctx, p, service, &t) : pass(PASS_NO_SERVICE);
+		return PASS_NO_SERVICE;
+	c = (struct choice) { .service = service, .table = service, .hash = hash4(&t) };
+	result = find_source4(&t, &p->verdict, &c.table);
+	if (result == NEXT)
+		result =
+		    choose(p, &c, find_flow4(p, &t), slot_hash4(service, &t, c.hash));
+	if (result != NEXT)
+		return result;
+	if (service->mode == MODE_NAT && !c.flow)
+		return PASS_NO_FLOW;
+	if (service->mode == MODE_NAT)
+		result = error_to_backend4(ctx, p, &c, &t);
+	else
+		result = send_whole4(ctx, p, &c);
+	return result == NEXT ? TO_BACKEND : result;
 }
 
 always_inline int error6(struct xdp_md *ctx, struct packet *p)
 {
-	const struct ipv6hdr *ip = at(ctx, p->l3);
-	struct inner in = { .protocol = IPPROTO_IPV6 };
-	__u32 length = frame_length(ctx), hash;
 	struct tuple6 t = {};
 	int result = parse_quote6(ctx, p, &t);
 	struct service *service;
 	struct choice c = {};
-	struct hop hop;
+	struct reply6 *reply;
 
-	if (result != PARSED || (void *)(ip + 1) > data_end(ctx))
-		return pass(result);
-	if (is_nat_port(t.ports.destination)) {
-		struct reply6 *reply = bpf_map_lookup_elem(&replies6, &t);
-
-		if (reply && serving(reply->head.backend, reply->head.generation)) {
-			hop = reply->head.hop;
-			result =
-			    error_to_client6(ctx, p, &hop, reply, t.ports.protocol);
-			if (result != FORWARD)
-				return drop(result);
-			return finish_reply(ctx, &hop, reply->head.backend);
-		}
+	if (result != NEXT)
+		return result;
+	reply = find_reply6(p, &t);
+	if (reply) {
+		result = error_to_client6(ctx, p, reply, t.ports.protocol);
+		return result == NEXT ? TO_CLIENT : result;
 	}
-	service = find_service6(&t);
+	service = find_service6(&t, &p->verdict);
 	if (!service)
-		return pass(PASS_NO_SERVICE);
-	hash = hash6(&t);
-	if (choose(&c, service, p, bpf_map_lookup_elem(&flows6, &t), hash))
-		return drop(DROP_NO_BACKEND);
-	hop = c.backend->hop;
-	if (!hop.ifindex)
-		return drop(DROP_NEXT_HOP_UNRESOLVED);
-	if (service->mode == MODE_NAT) {
-		if (!c.flow)
-			return pass(PASS_NO_FLOW);
-		result = error_to_backend6(ctx, p, &c, &hop, &t);
-	} else {
-		in.length = p->length;
-		in.tos = bpf_ntohl(*(const __be32 *)ip) >> 20;
-		result = send_whole(ctx, p, &c, &hop, service->mode, &in, hash);
-	}
-	if (result != FORWARD)
-		return drop(result);
-	return finish(ctx, &hop, c.index, length, 0);
+		return PASS_NO_SERVICE;
+	c = (struct choice) { .service = service, .table = service, .hash = hash6(&t) };
+	result = find_source6(&t, &p->verdict, &c.table);
+	if (result == NEXT)
+		result =
+		    choose(p, &c, find_flow6(p, &t), slot_hash6(service, &t, c.hash));
+	if (result != NEXT)
+		return result;
+	if (service->mode == MODE_NAT && !c.flow)
+		return PASS_NO_FLOW;
+	if (service->mode == MODE_NAT)
+		result = error_to_backend6(ctx, p, &c, &t);
+	else
+		result = send_whole6(ctx, p, &c);
+	return result == NEXT ? TO_BACKEND : result;
 }
 
-always_inline int icmp6(struct xdp_md *ctx, struct packet *p)
-{
-	const struct ipv6hdr *ip = at(ctx, p->l3);
-	const struct icmp *icmp = (void *)(ip + 1);
+/* What balance4 and balance6 return for the packets of icmp4 and icmp6. These four
+ * are not inlined, so that the verifier walks each once and not for every way to
+ * get there, and do not call one another, so that their stacks do not add up.
+ */
+#define IS_ICMP (-2)
 
+__noinline int icmp4(struct xdp_md *ctx, struct packet *p)
+{
+	const struct iphdr *ip;
+	const struct icmp *icmp;
+
+	if (!p)
+		return PASS_MALFORMED;
+	ip = at(ctx, p->l3);
+	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) > data_end(ctx))
-		return pass(PASS_MALFORMED);
+		return PASS_MALFORMED;
+	return icmp->type == ICMP4_ECHO ? echo4(ctx, p) : error4(ctx, p);
+}
+
+__noinline int icmp6(struct xdp_md *ctx, struct packet *p)
+{
+	const struct ipv6hdr *ip;
+	const struct icmp *icmp;
+
+	if (!p)
+		return PASS_MALFORMED;
+	ip = at(ctx, p->l3);
+	icmp = (void *)(ip + 1);
+	if ((void *)(icmp + 1) > data_end(ctx))
+		return PASS_MALFORMED;
 	return icmp->type == ICMP6_ECHO ? echo6(ctx, p) : error6(ctx, p);
 }
 
-always_inline int balance6(struct xdp_md *ctx, struct packet *p)
+__noinline int balance4(struct xdp_md *ctx, struct packet *p)
+{
+	struct tuple4 t = {};
+	struct service *service;
+	int result;
+
+	if (!p)
+		return PASS_MALFORMED;
+	result = parse4(ctx, p, &t);
+	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMP)
+		return IS_ICMP;
+	if (result == NEXT)
+		result = recall_fragment4(p, &t);
+	if (result == NEXT)
+		result = to_client4(ctx, p, &t);
+	if (result != NEXT)
+		return result;
+	service = find_service4(&t, &p->verdict);
+	return service ? to_backend4(ctx, p, service, &t) : PASS_NO_SERVICE;
+}
+
+__noinline int balance6(struct xdp_md *ctx, struct packet *p)
 {
 	struct tuple6 t = {};
-	int result = parse6(ctx, p, &t);
 	struct service *service;
+	int result;
 
+	if (!p)
+		return PASS_MALFORMED;
+	result = parse6(ctx, p, &t);
 	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMPV6)
-		return icmp6(ctx, p);
-	if (result != PARSED)
-		return pass(result);
-	if (is_nat_port(t.ports.destination)) {
-		struct reply6 *reply = bpf_map_lookup_elem(&replies6, &t);
+		return IS_ICMP;
+	if (result == NEXT)
+		result = recall_fragment6(p, &t);
+	if (result == NEXT)
+		result = to_client6(ctx, p, &t);
+	if (result != NEXT)
+		return result;
+	service = find_service6(&t, &p->verdict);
+	return service ? to_backend6(ctx, p, service, &t) : PASS_NO_SERVICE;
+}
 
-		if (reply && serving(reply->head.backend, reply->head.generation)) {
-			struct hop hop = reply->head.hop;
+always_inline int balance(struct xdp_md *ctx, struct packet *p)
+{
+	int result = parse_link(ctx, p);
 
-			result = undo_nat6(ctx, p, &hop, &t, reply);
-			if (result != FORWARD)
-				return drop(result);
-			return finish_reply(ctx, &hop, reply->head.backend);
-		}
+	if (result != NEXT)
+		return result;
+	if (p->ethertype == bpf_htons(ETH_P_IP)) {
+		result = balance4(ctx, p);
+		return result == IS_ICMP ? icmp4(ctx, p) : result;
 	}
-	service = find_service6(&t);
-	return service ? to_backend6(ctx, p, service, &t) : pass(PASS_NO_SERVICE);
+	if (p->ethertype == bpf_htons(ETH_P_IPV6)) {
+		result = balance6(ctx, p);
+		return result == IS_ICMP ? icmp6(ctx, p) : result;
+	}
+	return PASS_NOT_IP;
+}
+
+/* Does what the reason says, and counts it: the one place where packets end. */
+always_inline int finish(struct xdp_md *ctx, struct packet *p, enum reason reason)
+{
+	int action = XDP_PASS;
+
+	if (reason == TO_BACKEND || reason == TO_CLIENT) {
+		action = send(ctx, &p->hop);
+		if (action == XDP_DROP)
+			reason = DROP_NO_DEVICE;
+	} else if (reason >= ANSWER_ECHO) {
+		action = XDP_TX;
+	} else if (reason >= DROP_NO_BACKEND) {
+		action = XDP_DROP;
+	}
+	p->verdict.reason = reason;
+	if (reason == TO_BACKEND)
+		count_packet(p);
+	else if (reason == TO_CLIENT)
+		count_reply(p);
+	else
+		count_reason(reason);
+	return action;
 }
 
 SEC("xdp")
 int balancer(struct xdp_md *ctx)
 {
-	struct packet p = {};
-	int result = parse_link(ctx, &p);
+	struct packet p = { .frame = frame_length(ctx) };
+	int action;
 
-	if (result != PARSED)
-		return pass(result);
-	if (p.ethertype == bpf_htons(ETH_P_IP))
-		return balance4(ctx, &p);
-	if (p.ethertype == bpf_htons(ETH_P_IPV6))
-		return balance6(ctx, &p);
-	return pass(PASS_NOT_IP);
+	show_before(ctx);
+	action = finish(ctx, &p, balance(ctx, &p));
+	show_after(ctx, &p, action);
+	return action;
 }

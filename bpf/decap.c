@@ -1,13 +1,13 @@
-/* The backend's side of ipip: an XDP program that takes the outer header off, so
- * that no tunnel device is needed. The inner packet reaches the host as if it
- * had come in its own frame.
+/* The backend's side of ipip and gue: an XDP program that takes the outer headers
+ * off, so that no tunnel device is needed. The inner packet reaches the host as
+ * if it had come in its own frame.
  */
 #include "checksum.h"
 #include "frame.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
 
-/* What there is to know of an outer header. */
+/* What there is to know of the outer headers. */
 struct outer {
 	__u32 length; /* bytes */
 	__u8 inner;   /* IPPROTO_IPIP or IPPROTO_IPV6 */
@@ -40,6 +40,22 @@ always_inline int parse_outer6(const struct xdp_md *ctx, const struct packet *p,
 	o->inner = ip->nexthdr;
 	o->ecn = bpf_ntohl(*(const __be32 *)ip) >> 20 & ECN_MASK;
 	return 0;
+}
+
+/* Adds the headers of gue, when they are there, to the outer ones. Options and
+ * control messages are left to the host.
+ */
+always_inline void parse_gue(const struct xdp_md *ctx, const struct packet *p,
+			     struct outer *o)
+{
+	const struct gue *gue = at(ctx, p->l3 + o->length);
+
+	if (o->inner != IPPROTO_UDP || (void *)(gue + 1) > data_end(ctx))
+		return;
+	if (gue->udp.dest != bpf_htons(GUE_PORT) || gue->variant || gue->flags)
+		return;
+	o->length += sizeof(*gue);
+	o->inner = gue->protocol;
 }
 
 /* Congestion that routers marked on the outer header goes on to the inner one
@@ -118,12 +134,14 @@ int decap(struct xdp_md *ctx)
 	struct outer o = {};
 	int result = -1;
 
-	if (parse_link(ctx, &p) != PARSED)
+	if (parse_link(ctx, &p) != NEXT)
 		return XDP_PASS;
 	if (p.ethertype == bpf_htons(ETH_P_IP))
 		result = parse_outer4(ctx, &p, &o);
 	else if (p.ethertype == bpf_htons(ETH_P_IPV6))
 		result = parse_outer6(ctx, &p, &o);
+	if (!result)
+		parse_gue(ctx, &p, &o);
 	if (result || (o.inner != IPPROTO_IPIP && o.inner != IPPROTO_IPV6))
 		return XDP_PASS;
 	return decapsulate(ctx, &p, &o);

@@ -49,7 +49,7 @@ always_inline int parse_quote4(const struct xdp_md *ctx, struct packet *p,
 	answer->ports.source = ports[1];
 	answer->ports.destination = ports[0];
 	answer->ports.protocol = quoted->protocol;
-	return PARSED;
+	return NEXT;
 }
 
 always_inline int parse_quote6(struct xdp_md *ctx, struct packet *p,
@@ -59,7 +59,7 @@ always_inline int parse_quote6(struct xdp_md *ctx, struct packet *p,
 	const struct icmp *icmp = (void *)(ip + 1);
 	const struct ipv6hdr *quoted = (void *)(icmp + 1);
 	const __be16 *ports;
-	int transport;
+	long transport;
 
 	if ((void *)(quoted + 1) > data_end(ctx) || ip->nexthdr != IPPROTO_ICMPV6 ||
 	    !is_error6(icmp->type))
@@ -76,6 +76,10 @@ always_inline int parse_quote6(struct xdp_md *ctx, struct packet *p,
 		return -transport;
 	answer->ports.protocol = transport >> 16;
 	p->l4 = transport;
+	if (transport >> 32 && parse_fragment6(ctx, p, transport >> 32) != NEXT)
+		return PASS_FRAGMENT;
+	if (p->fragment == LATER_FRAGMENT)
+		return PASS_FRAGMENT;
 	if (p->l4 > MAX_L4)
 		return PASS_EXTENSION_HEADERS;
 	ports = at(ctx, p->l4);
@@ -83,14 +87,14 @@ always_inline int parse_quote6(struct xdp_md *ctx, struct packet *p,
 		return PASS_MALFORMED;
 	answer->ports.source = ports[1];
 	answer->ports.destination = ports[0];
-	return PARSED;
+	return NEXT;
 }
 
 /* Replaces the quoted ports. Returns what that adds to the checksum of ICMP. */
 always_inline __u64 requote_ports(const struct xdp_md *ctx, const struct packet *p,
 				  const struct ports *is)
 {
-	__u32 offset = p->l4;
+	__u32 offset = opaque(p->l4);
 	__be16 *ports;
 	__u64 added;
 
@@ -129,7 +133,7 @@ always_inline int requote4(const struct xdp_md *ctx, const struct packet *p,
 	update(&ip->check,
 	       replace32(ip->daddr, is->source) + replace16(old, *(__be16 *)&ip->ttl));
 	ip->daddr = is->source;
-	return FORWARD;
+	return NEXT;
 }
 
 always_inline int requote6(const struct xdp_md *ctx, const struct packet *p,
@@ -150,13 +154,12 @@ always_inline int requote6(const struct xdp_md *ctx, const struct packet *p,
 	__builtin_memcpy(&ip->daddr, is->source, sizeof(ip->daddr));
 	update(&icmp->check, added + requote_ports(ctx, p, &is->ports));
 	ip->hop_limit--;
-	return FORWARD;
+	return NEXT;
 }
 
 /* An error about what a client sent through nat, as the client knows it. */
 always_inline int error_to_client4(struct xdp_md *ctx, const struct packet *p,
-				   const struct hop *hop, const struct reply4 *reply,
-				   __u8 protocol)
+				   const struct reply4 *reply, __u8 protocol)
 {
 	struct tuple4 is = {
 		.ports.source = reply->head.client_port,
@@ -167,13 +170,11 @@ always_inline int error_to_client4(struct xdp_md *ctx, const struct packet *p,
 	};
 	int result = requote4(ctx, p, &is);
 
-	return result == FORWARD ? write_link(ctx, p->l3, hop, 0, p->ethertype)
-				 : result;
+	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }
 
 always_inline int error_to_client6(struct xdp_md *ctx, const struct packet *p,
-				   const struct hop *hop, const struct reply6 *reply,
-				   __u8 protocol)
+				   const struct reply6 *reply, __u8 protocol)
 {
 	struct tuple6 is = {
 		.ports.source = reply->head.client_port,
@@ -185,16 +186,14 @@ always_inline int error_to_client6(struct xdp_md *ctx, const struct packet *p,
 	__builtin_memcpy(is.source, reply->client, sizeof(is.source));
 	__builtin_memcpy(is.destination, reply->service, sizeof(is.destination));
 	result = requote6(ctx, p, &is);
-	return result == FORWARD ? write_link(ctx, p->l3, hop, 0, p->ethertype)
-				 : result;
+	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }
 
 /* An error about what a backend sent through nat, as the backend knows it. The
  * choice has a flow.
  */
 always_inline int error_to_backend4(struct xdp_md *ctx, const struct packet *p,
-				    const struct choice *c, const struct hop *hop,
-				    const struct tuple4 *t)
+				    const struct choice *c, const struct tuple4 *t)
 {
 	const struct flow4 *flow = (const struct flow4 *)c->flow;
 	const struct backend *b = c->backend;
@@ -208,13 +207,11 @@ always_inline int error_to_backend4(struct xdp_md *ctx, const struct packet *p,
 	is.ports.destination = flow->head.nat_port;
 	is.destination = flow->source;
 	result = requote4(ctx, p, &is);
-	return result == FORWARD ? write_link(ctx, p->l3, hop, 0, p->ethertype)
-				 : result;
+	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }
 
 always_inline int error_to_backend6(struct xdp_md *ctx, const struct packet *p,
-				    const struct choice *c, const struct hop *hop,
-				    const struct tuple6 *t)
+				    const struct choice *c, const struct tuple6 *t)
 {
 	const struct flow6 *flow = (const struct flow6 *)c->flow;
 	const struct backend *b = c->backend;
@@ -228,6 +225,5 @@ always_inline int error_to_backend6(struct xdp_md *ctx, const struct packet *p,
 	is.ports.destination = flow->head.nat_port;
 	__builtin_memcpy(is.destination, flow->source, sizeof(is.destination));
 	result = requote6(ctx, p, &is);
-	return result == FORWARD ? write_link(ctx, p->l3, hop, 0, p->ethertype)
-				 : result;
+	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }

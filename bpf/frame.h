@@ -4,17 +4,32 @@
 #include "protocol.h"
 #include "sluice.h"
 
-/* What is known of a packet beside its tuple. Offsets are in bytes from the
- * start of the frame.
+/* What a fragment has of its packet. */
+enum fragment {
+	WHOLE,
+	FIRST_FRAGMENT,
+	LATER_FRAGMENT
+};
+
+/* What is known of a packet beside its tuple, and where it goes. Offsets are in
+ * bytes from the start of the frame as it came.
  */
 struct packet {
 	__u16 ethertype; /* network byte order */
 	__u16 vlan;	 /* its tags as in struct hop, 0 is none */
 	__u16 inner_vlan;
-	__u16 l3;
+	__u8 l3; /* at most 22 */
 	__u16 l4;
 	__u32 length;	/* of the IP packet, without Ethernet padding */
+	__u32 frame;	/* length of the frame */
 	__u8 tcp_flags; /* TCP_* */
+	__u8 fragment;	/* enum fragment */
+	__be32 id;	/* of a fragment's packet */
+	__be32 tag;	/* verification tag of SCTP */
+
+	__u8 new_flow;
+	struct hop hop; /* that it leaves by, a copy */
+	struct verdict verdict;
 };
 
 always_inline void *at(const struct xdp_md *ctx, __u32 offset)
@@ -27,15 +42,19 @@ always_inline void *data_end(const struct xdp_md *ctx)
 	return (void *)(long)ctx->data_end;
 }
 
-/* The barrier keeps the compiler from taking the subtraction apart, which the
- * verifier forbids for pointers.
+/* Makes the compiler forget what it knows of a value, so that it leaves checks in
+ * place that the verifier needs, and arithmetic together that it does not allow
+ * apart.
  */
+always_inline __u64 opaque(__u64 value)
+{
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
 always_inline __u32 frame_length(const struct xdp_md *ctx)
 {
-	__u64 length = data_end(ctx) - at(ctx, 0);
-
-	asm volatile("" : "+r"(length));
-	return length;
+	return opaque(data_end(ctx) - at(ctx, 0));
 }
 
 always_inline int is_vlan(__be16 ethertype)
@@ -44,10 +63,10 @@ always_inline int is_vlan(__be16 ethertype)
 	       ethertype == bpf_htons(ETH_P_8021AD);
 }
 
-/* What the parsers return when they got through; otherwise the enum reason to
- * pass the packet for.
+/* What each step of a packet's way returns when it goes on; otherwise the enum
+ * reason that it ends with.
  */
-#define PARSED (-1)
+#define NEXT (-1)
 
 /* Finds the EtherType behind up to two VLAN tags. */
 always_inline int parse_link(const struct xdp_md *ctx, struct packet *p)
@@ -60,7 +79,7 @@ always_inline int parse_link(const struct xdp_md *ctx, struct packet *p)
 	p->ethertype = eth->h_proto;
 	p->l3 = sizeof(*eth);
 	if (!is_vlan(p->ethertype))
-		return PARSED;
+		return NEXT;
 	if ((void *)(tag + 1) > data_end(ctx))
 		return PASS_MALFORMED;
 	p->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
@@ -69,12 +88,12 @@ always_inline int parse_link(const struct xdp_md *ctx, struct packet *p)
 	p->ethertype = tag->ethertype;
 	p->l3 += sizeof(*tag);
 	if (!is_vlan(p->ethertype))
-		return PARSED;
+		return NEXT;
 	tag++;
 	if ((void *)(tag + 1) > data_end(ctx))
 		return PASS_MALFORMED;
 	p->inner_vlan = bpf_ntohs(tag->tci) & VLAN_ID;
 	p->ethertype = tag->ethertype;
 	p->l3 += sizeof(*tag);
-	return PARSED;
+	return NEXT;
 }

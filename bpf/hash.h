@@ -46,3 +46,58 @@ always_inline __u32 hash6(const struct tuple6 *t)
 	h = mix(h ^ ((__u64)d[2] << 32 | d[3]));
 	return mix(h ^ hash_ports(&t->ports)) >> 32;
 }
+
+/* The mask of word i of an address for a prefix of so many bits. */
+always_inline __be32 prefix_mask(__u8 bits, int i)
+{
+	int left = bits - 32 * i;
+
+	if (left <= 0)
+		return 0;
+	return bpf_htonl(left >= 32 ? ~0U : ~0U << (32 - left));
+}
+
+/* The hash that chooses the slot, of the part of the tuple that the service
+ * wants; hash is that of all of it.
+ */
+always_inline __u32 slot_hash4(const struct service *s, const struct tuple4 *t,
+			       __u32 hash)
+{
+	struct tuple4 part = {};
+
+	if (s->hash == HASH_FLOW)
+		return hash;
+	if (s->hash == HASH_SOURCE) {
+		part.source = t->source & prefix_mask(s->hash_prefix, 0);
+		return hash4(&part);
+	}
+	part.ports.destination = t->ports.destination;
+	if (s->hash == HASH_NO_SOURCE_PORT) {
+		part.source = t->source;
+		part.destination = t->destination;
+		part.ports.protocol = t->ports.protocol;
+	}
+	return hash4(&part);
+}
+
+always_inline __u32 slot_hash6(const struct service *s, const struct tuple6 *t,
+			       __u32 hash)
+{
+	struct tuple6 part = {};
+
+	if (s->hash == HASH_FLOW)
+		return hash;
+	if (s->hash == HASH_SOURCE) {
+		for (int i = 0; i < 4; i++)
+			part.source[i] = t->source[i] & prefix_mask(s->hash_prefix, i);
+		return hash6(&part);
+	}
+	part.ports.destination = t->ports.destination;
+	if (s->hash == HASH_NO_SOURCE_PORT) {
+		__builtin_memcpy(part.source, t->source, sizeof(part.source));
+		__builtin_memcpy(part.destination, t->destination,
+				 sizeof(part.destination));
+		part.ports.protocol = t->ports.protocol;
+	}
+	return hash6(&part);
+}

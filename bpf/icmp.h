@@ -6,8 +6,7 @@
 
 #include "checksum.h"
 #include "clock.h"
-#include "count.h"
-#include "frame.h"
+#include "service.h"
 
 /* How much of a packet an error quotes: its IP header, ports, and as many
  * extension headers as one meets.
@@ -41,48 +40,32 @@ always_inline int may_send_error(void)
 }
 
 /* The frame goes back to where it came from. */
-always_inline void turn_round(struct ethhdr *eth)
+always_inline void turn_round(const struct xdp_md *ctx)
 {
+	struct ethhdr *eth = at(ctx, 0);
 	__u8 mac[ETH_ALEN];
 
+	if ((void *)(eth + 1) > data_end(ctx))
+		return;
 	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
 }
 
-/* Whether an address is that of a service: user space enters it with port 0 and
- * the protocol of ICMP.
- */
-always_inline int is_service4(__be32 address)
-{
-	struct service_key4 key = { .address = address, .protocol = IPPROTO_ICMP };
-
-	return bpf_map_lookup_elem(&services4, &key) != NULL;
-}
-
-always_inline int is_service6(const struct in6_addr *address)
-{
-	struct service_key6 key = { .protocol = IPPROTO_ICMPV6 };
-
-	__builtin_memcpy(key.address, address, sizeof(key.address));
-	return bpf_map_lookup_elem(&services6, &key) != NULL;
-}
-
 /* Answers an echo request (RFC 792); what is none passes. */
 always_inline int echo4(const struct xdp_md *ctx, const struct packet *p)
 {
-	struct ethhdr *eth = at(ctx, 0);
 	struct iphdr *ip = at(ctx, p->l3);
 	struct icmp *icmp = (void *)(ip + 1);
 	__be32 source;
 	__be16 old;
 
 	if ((void *)(icmp + 1) > data_end(ctx) || ip->ihl != 5)
-		return pass(PASS_NO_SERVICE);
+		return PASS_NO_SERVICE;
 	if (icmp->type != ICMP4_ECHO || icmp->code || !is_service4(ip->daddr))
-		return pass(PASS_NO_SERVICE);
+		return PASS_NO_SERVICE;
 	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
-		return pass(PASS_FRAGMENT);
+		return PASS_FRAGMENT;
 	old = *(__be16 *)icmp;
 	icmp->type = ICMP4_ECHO_REPLY;
 	update(&icmp->check, replace16(old, *(__be16 *)icmp));
@@ -92,23 +75,23 @@ always_inline int echo4(const struct xdp_md *ctx, const struct packet *p)
 	old = *(__be16 *)&ip->ttl;
 	ip->ttl = OUTER_TTL;
 	update(&ip->check, replace16(old, *(__be16 *)&ip->ttl));
-	turn_round(eth);
-	return end(ANSWER_ECHO, XDP_TX);
+	turn_round(ctx);
+	return ANSWER_ECHO;
 }
 
 /* Answers an echo request (RFC 4443, section 4); what is none passes. */
 always_inline int echo6(const struct xdp_md *ctx, const struct packet *p)
 {
-	struct ethhdr *eth = at(ctx, 0);
 	struct ipv6hdr *ip = at(ctx, p->l3);
 	struct icmp *icmp = (void *)(ip + 1);
 	struct in6_addr source;
 	__be16 old;
 
 	if ((void *)(icmp + 1) > data_end(ctx) || ip->nexthdr != IPPROTO_ICMPV6)
-		return pass(PASS_NO_SERVICE);
-	if (icmp->type != ICMP6_ECHO || icmp->code || !is_service6(&ip->daddr))
-		return pass(PASS_NO_SERVICE);
+		return PASS_NO_SERVICE;
+	if (icmp->type != ICMP6_ECHO || icmp->code ||
+	    !is_service6(ip->daddr.in6_u.u6_addr32))
+		return PASS_NO_SERVICE;
 	old = *(__be16 *)icmp;
 	icmp->type = ICMP6_ECHO_REPLY;
 	update(&icmp->check, replace16(old, *(__be16 *)icmp));
@@ -116,8 +99,8 @@ always_inline int echo6(const struct xdp_md *ctx, const struct packet *p)
 	ip->saddr = ip->daddr;
 	ip->daddr = source;
 	ip->hop_limit = OUTER_TTL;
-	turn_round(eth);
-	return end(ANSWER_ECHO, XDP_TX);
+	turn_round(ctx);
+	return ANSWER_ECHO;
 }
 
 /* Cuts the packet to what an error quotes, and makes room for `headers` bytes
@@ -128,7 +111,6 @@ always_inline int make_room(struct xdp_md *ctx, const struct packet *p, __u32 he
 {
 	__u8 link[sizeof(struct ethhdr) + 2 * sizeof(struct vlan_tag)];
 	__u32 length = p->l3;
-	struct ethhdr *eth;
 
 	if (length < sizeof(struct ethhdr) || length > sizeof(link))
 		return -1;
@@ -140,10 +122,7 @@ always_inline int make_room(struct xdp_md *ctx, const struct packet *p, __u32 he
 		return -1;
 	if (bpf_xdp_store_bytes(ctx, 0, link, length))
 		return -1;
-	eth = at(ctx, 0);
-	if ((void *)(eth + 1) > data_end(ctx))
-		return -1;
-	turn_round(eth);
+	turn_round(ctx);
 	return 0;
 }
 
@@ -157,17 +136,17 @@ always_inline int too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu
 	__be32 source, destination;
 
 	if ((void *)(ip + 1) > data_end(ctx) || p->length < QUOTE)
-		return drop(DROP_TOO_BIG);
+		return DROP_TOO_BIG;
 	if (!(ip->frag_off & bpf_htons(IPV4_DONT_FRAGMENT)) || !may_send_error())
-		return drop(DROP_TOO_BIG);
+		return DROP_TOO_BIG;
 	source = ip->saddr;
 	destination = ip->daddr;
 	if (make_room(ctx, p, sizeof(*ip) + sizeof(*icmp)))
-		return drop(DROP_NO_HEADROOM);
+		return DROP_NO_HEADROOM;
 	ip = at(ctx, p->l3);
 	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) + QUOTE > data_end(ctx))
-		return drop(DROP_NO_HEADROOM);
+		return DROP_NO_HEADROOM;
 	*ip = (struct iphdr) {
 		.version = 4,
 		.ihl = sizeof(*ip) / 4,
@@ -185,7 +164,7 @@ always_inline int too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu
 	};
 	icmp->check =
 	    ~fold(bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp) + QUOTE, 0));
-	return end(ANSWER_TOO_BIG, XDP_TX);
+	return ANSWER_TOO_BIG;
 }
 
 always_inline int too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
@@ -196,15 +175,15 @@ always_inline int too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu
 	__u64 sum;
 
 	if ((void *)(ip + 1) > data_end(ctx) || p->length < QUOTE || !may_send_error())
-		return drop(DROP_TOO_BIG);
+		return DROP_TOO_BIG;
 	source = ip->saddr;
 	destination = ip->daddr;
 	if (make_room(ctx, p, sizeof(*ip) + sizeof(*icmp)))
-		return drop(DROP_NO_HEADROOM);
+		return DROP_NO_HEADROOM;
 	ip = at(ctx, p->l3);
 	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) + QUOTE > data_end(ctx))
-		return drop(DROP_NO_HEADROOM);
+		return DROP_NO_HEADROOM;
 	*(__be32 *)ip = bpf_htonl(6U << 28);
 	ip->payload_len = bpf_htons(sizeof(*icmp) + QUOTE);
 	ip->nexthdr = IPPROTO_ICMPV6;
@@ -217,5 +196,5 @@ always_inline int too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu
 	sum += bpf_htonl(sizeof(*icmp) + QUOTE) + (__u64)bpf_htonl(IPPROTO_ICMPV6);
 	sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp) + QUOTE, 0);
 	icmp->check = ~fold(sum);
-	return end(ANSWER_TOO_BIG, XDP_TX);
+	return ANSWER_TOO_BIG;
 }

@@ -1,13 +1,8 @@
 /* Sending: the frame gets the link header of its next hop and leaves. */
 #pragma once
 
-#include "count.h"
+#include "maps.h"
 #include "parse.h"
-
-/* What the functions that make a packet ready return; otherwise the enum reason
- * to drop it for.
- */
-#define FORWARD (-1)
 
 always_inline __u32 link_length(const struct hop *hop)
 {
@@ -15,15 +10,15 @@ always_inline __u32 link_length(const struct hop *hop)
 	       (hop->inner_vlan ? sizeof(struct vlan_tag) : 0);
 }
 
-/* Moves the start of the frame so that a link header for hop and `outer` bytes
- * fit before the IP header at l3, and writes the link header. The bytes after
- * it, at link_length(hop), are the caller's. hop must be a copy: the header is
- * sized by one reading of it.
+/* Moves the start of the frame so that its new link header and `outer` bytes
+ * fit before the IP header, and writes the link header of p->hop. The bytes
+ * after it, at link_length(&p->hop), are the caller's.
  */
-always_inline int write_link(struct xdp_md *ctx, __u32 l3, const struct hop *hop,
-			     __u32 outer, __be16 ethertype)
+always_inline int write_link(struct xdp_md *ctx, const struct packet *p, __u32 outer,
+			     __be16 ethertype)
 {
-	int delta = (int)l3 - (int)(link_length(hop) + outer);
+	const struct hop *hop = &p->hop;
+	int delta = (int)p->l3 - (int)(link_length(hop) + outer);
 	struct ethhdr *eth;
 	struct vlan_tag *tag;
 
@@ -37,7 +32,7 @@ always_inline int write_link(struct xdp_md *ctx, __u32 l3, const struct hop *hop
 	__builtin_memcpy(eth->h_source, hop->local_mac, ETH_ALEN);
 	if (!hop->vlan) {
 		eth->h_proto = ethertype;
-		return FORWARD;
+		return NEXT;
 	}
 	eth->h_proto = bpf_htons(hop->vlan & VLAN_AD ? ETH_P_8021AD : ETH_P_8021Q);
 	tag->tci = bpf_htons(hop->vlan & VLAN_ID);
@@ -47,7 +42,7 @@ always_inline int write_link(struct xdp_md *ctx, __u32 l3, const struct hop *hop
 		tag->tci = bpf_htons(hop->inner_vlan);
 	}
 	tag->ethertype = ethertype;
-	return FORWARD;
+	return NEXT;
 }
 
 /* The XDP action that sends the frame out of the hop's interface, or XDP_DROP

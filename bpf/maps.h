@@ -31,6 +31,20 @@ MAP(flows6, BPF_MAP_TYPE_LRU_HASH, struct tuple6, struct flow6, 0);
 MAP(replies4, BPF_MAP_TYPE_LRU_HASH, struct tuple4, struct reply4, 0);
 MAP(replies6, BPF_MAP_TYPE_LRU_HASH, struct tuple6, struct reply6, 0);
 
+/* the ports of a fragmented packet, of those that went to a backend or client */
+MAP(fragments4, BPF_MAP_TYPE_LRU_HASH, struct fragment_key4, struct ports, 0);
+MAP(fragments6, BPF_MAP_TYPE_LRU_HASH, struct fragment_key6, struct ports, 0);
+
+/* (service, source prefix) -> SOURCE_DENIED or a set of backends */
+MAP(sources4, BPF_MAP_TYPE_LPM_TRIE, struct source_key4, __u32, BPF_F_NO_PREALLOC);
+MAP(sources6, BPF_MAP_TYPE_LPM_TRIE, struct source_key6, __u32, BPF_F_NO_PREALLOC);
+
+/* (service, server ID) -> backend */
+MAP(servers, BPF_MAP_TYPE_HASH, struct server_key, struct server, BPF_F_NO_PREALLOC);
+
+/* (service, source prefix) -> when its next new flow is due, ns */
+MAP(buckets, BPF_MAP_TYPE_LRU_HASH, struct bucket_key, __u64, 0);
+
 MAP(reasons, BPF_MAP_TYPE_PERCPU_ARRAY, enum reason, __u64, 0);
 
 /* ifindex -> ifindex: the interfaces that packets may leave by */

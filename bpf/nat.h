@@ -7,7 +7,6 @@
 
 #include "clock.h"
 #include "hash.h"
-#include "link.h"
 #include "rewrite.h"
 #include "select.h"
 
@@ -31,6 +30,42 @@ always_inline int is_nat_port(__be16 port)
 	__u16 p = bpf_ntohs(port);
 
 	return p >= nat_port_first && p <= nat_port_last;
+}
+
+/* Notes whose reply a packet is, unless that backend's flows have left it. */
+always_inline int note_reply(struct packet *p, const struct reply *reply)
+{
+	const struct backend *b = serving(reply->backend, reply->generation);
+
+	if (!b)
+		return 0;
+	p->hop = reply->hop;
+	p->verdict.backend = reply->backend;
+	p->verdict.service = p->verdict.set = b->service;
+	p->verdict.served = 1;
+	p->verdict.cause = CAUSE_REPLY;
+	return 1;
+}
+
+/* The way back of a reply, NULL for what is none. */
+always_inline struct reply4 *find_reply4(struct packet *p, const struct tuple4 *t)
+{
+	struct reply4 *reply;
+
+	if (!is_nat_port(t->ports.destination))
+		return NULL;
+	reply = bpf_map_lookup_elem(&replies4, t);
+	return reply && note_reply(p, &reply->head) ? reply : NULL;
+}
+
+always_inline struct reply6 *find_reply6(struct packet *p, const struct tuple6 *t)
+{
+	struct reply6 *reply;
+
+	if (!is_nat_port(t->ports.destination))
+		return NULL;
+	reply = bpf_map_lookup_elem(&replies6, t);
+	return reply && note_reply(p, &reply->head) ? reply : NULL;
 }
 
 /* Whether two ways back lead to the same client and service. size is that of
@@ -185,36 +220,34 @@ always_inline void describe_flow(const struct choice *c, const struct ports *bac
 	flow->seen = now;
 }
 
-/* Remembers a new flow, and fills in its port in back. Returns FORWARD or the enum
+/* Remembers a new flow, and fills in its port in back. Returns NEXT or the enum
  * reason to drop the packet for.
  */
 always_inline int open_flow4(const struct choice *c, const struct tuple4 *t,
-			     struct tuple4 *back, const struct reply4 *reply,
-			     __u32 hash)
+			     struct tuple4 *back, const struct reply4 *reply)
 {
 	struct flow4 flow = { .source = back->destination };
 
-	if (claim_port4(back, reply, hash))
+	if (claim_port4(back, reply, c->hash))
 		return DROP_NAT_PORTS_EXHAUSTED;
 	describe_flow(c, &back->ports, reply->head.state, reply->head.seen, &flow.head);
 	if (bpf_map_update_elem(&flows4, t, &flow, BPF_ANY))
 		return DROP_FLOW_TABLE_FULL;
-	return FORWARD;
+	return NEXT;
 }
 
 always_inline int open_flow6(const struct choice *c, const struct tuple6 *t,
-			     struct tuple6 *back, const struct reply6 *reply,
-			     __u32 hash)
+			     struct tuple6 *back, const struct reply6 *reply)
 {
 	struct flow6 flow = {};
 
 	__builtin_memcpy(flow.source, back->destination, sizeof(flow.source));
-	if (claim_port6(back, reply, hash))
+	if (claim_port6(back, reply, c->hash))
 		return DROP_NAT_PORTS_EXHAUSTED;
 	describe_flow(c, &back->ports, reply->head.state, reply->head.seen, &flow.head);
 	if (bpf_map_update_elem(&flows6, t, &flow, BPF_ANY))
 		return DROP_FLOW_TABLE_FULL;
-	return FORWARD;
+	return NEXT;
 }
 
 /* Finds or makes the translation of a packet from a client: back is the tuple
@@ -222,7 +255,7 @@ always_inline int open_flow6(const struct choice *c, const struct tuple6 *t,
  */
 always_inline int translate4(const struct xdp_md *ctx, const struct packet *p,
 			     const struct choice *c, const struct tuple4 *t,
-			     struct tuple4 *back, __u32 hash)
+			     struct tuple4 *back)
 {
 	struct flow4 *flow = (struct flow4 *)c->flow;
 	__u32 now = tick();
@@ -236,22 +269,22 @@ always_inline int translate4(const struct xdp_md *ctx, const struct packet *p,
 		back->destination = flow->source;
 		back->ports.destination = flow->head.nat_port;
 		if (flow->head.seen == now && flow->head.state == state)
-			return FORWARD;
+			return NEXT;
 	}
 	describe_reply(ctx, p, c, &t->ports, state, now, &reply.head);
 	if (flow) {
 		flow->head.seen = now;
 		flow->head.state = state;
 		if (!keep_reply(&replies4, &back->ports, &reply.head, sizeof(reply)))
-			return FORWARD;
+			return NEXT;
 	}
 	back->destination = c->backend->source[0];
-	return open_flow4(c, t, back, &reply, hash);
+	return open_flow4(c, t, back, &reply);
 }
 
 always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
 			     const struct choice *c, const struct tuple6 *t,
-			     struct tuple6 *back, __u32 hash)
+			     struct tuple6 *back)
 {
 	struct flow6 *flow = (struct flow6 *)c->flow;
 	__u32 now = tick();
@@ -262,7 +295,7 @@ always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
 		__builtin_memcpy(back->destination, flow->source, sizeof(flow->source));
 		back->ports.destination = flow->head.nat_port;
 		if (flow->head.seen == now && flow->head.state == state)
-			return FORWARD;
+			return NEXT;
 	}
 	__builtin_memcpy(reply.client, t->source, sizeof(reply.client));
 	__builtin_memcpy(reply.service, t->destination, sizeof(reply.service));
@@ -271,17 +304,16 @@ always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
 		flow->head.seen = now;
 		flow->head.state = state;
 		if (!keep_reply(&replies6, &back->ports, &reply.head, sizeof(reply)))
-			return FORWARD;
+			return NEXT;
 	}
 	__builtin_memcpy(back->destination, c->backend->source,
 			 sizeof(back->destination));
-	return open_flow6(c, t, back, &reply, hash);
+	return open_flow6(c, t, back, &reply);
 }
 
 /* A packet from a client goes on to its backend. */
 always_inline int nat4(struct xdp_md *ctx, const struct packet *p,
-		       const struct choice *c, const struct hop *hop,
-		       const struct tuple4 *t, __u32 hash)
+		       const struct choice *c, const struct tuple4 *t)
 {
 	const struct backend *b = c->backend;
 	struct tuple4 back = {
@@ -291,18 +323,17 @@ always_inline int nat4(struct xdp_md *ctx, const struct packet *p,
 	};
 	int result = check_ttl4(ctx, p);
 
-	if (result == FORWARD)
-		result = translate4(ctx, p, c, t, &back, hash);
-	if (result == FORWARD)
+	if (result == NEXT)
+		result = translate4(ctx, p, c, t, &back);
+	if (result == NEXT)
 		result = rewrite4(ctx, p, t, &back);
-	if (result == FORWARD)
-		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	if (result == NEXT)
+		result = write_link(ctx, p, 0, p->ethertype);
 	return result;
 }
 
 always_inline int nat6(struct xdp_md *ctx, const struct packet *p,
-		       const struct choice *c, const struct hop *hop,
-		       const struct tuple6 *t, __u32 hash)
+		       const struct choice *c, const struct tuple6 *t)
 {
 	const struct backend *b = c->backend;
 	struct tuple6 back = {
@@ -312,12 +343,12 @@ always_inline int nat6(struct xdp_md *ctx, const struct packet *p,
 	int result = check_ttl6(ctx, p);
 
 	__builtin_memcpy(back.source, b->address, sizeof(back.source));
-	if (result == FORWARD)
-		result = translate6(ctx, p, c, t, &back, hash);
-	if (result == FORWARD)
+	if (result == NEXT)
+		result = translate6(ctx, p, c, t, &back);
+	if (result == NEXT)
 		result = rewrite6(ctx, p, t, &back);
-	if (result == FORWARD)
-		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	if (result == NEXT)
+		result = write_link(ctx, p, 0, p->ethertype);
 	return result;
 }
 
@@ -345,8 +376,7 @@ always_inline void describe_flow_of(const struct reply *reply, const struct port
 
 /* A packet from a backend, with the tuple t, goes back to its client. */
 always_inline int undo_nat4(struct xdp_md *ctx, const struct packet *p,
-			    const struct hop *hop, const struct tuple4 *t,
-			    struct reply4 *reply)
+			    const struct tuple4 *t, struct reply4 *reply)
 {
 	struct tuple4 forward = {
 		.ports.source = reply->head.client_port,
@@ -363,16 +393,15 @@ always_inline int undo_nat4(struct xdp_md *ctx, const struct packet *p,
 		describe_flow_of(&reply->head, &t->ports, &flow.head);
 		keep_flow(&flows4, &forward.ports, &flow.head);
 	}
-	if (result == FORWARD)
+	if (result == NEXT)
 		result = rewrite4(ctx, p, t, &forward);
-	if (result == FORWARD)
-		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	if (result == NEXT)
+		result = write_link(ctx, p, 0, p->ethertype);
 	return result;
 }
 
 always_inline int undo_nat6(struct xdp_md *ctx, const struct packet *p,
-			    const struct hop *hop, const struct tuple6 *t,
-			    struct reply6 *reply)
+			    const struct tuple6 *t, struct reply6 *reply)
 {
 	struct tuple6 forward = {
 		.ports.source = reply->head.client_port,
@@ -391,9 +420,9 @@ always_inline int undo_nat6(struct xdp_md *ctx, const struct packet *p,
 		describe_flow_of(&reply->head, &t->ports, &flow.head);
 		keep_flow(&flows6, &forward.ports, &flow.head);
 	}
-	if (result == FORWARD)
+	if (result == NEXT)
 		result = rewrite6(ctx, p, t, &forward);
-	if (result == FORWARD)
-		result = write_link(ctx, p->l3, hop, 0, p->ethertype);
+	if (result == NEXT)
+		result = write_link(ctx, p, 0, p->ethertype);
 	return result;
 }

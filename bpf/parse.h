@@ -18,69 +18,90 @@
 
 always_inline int has_ports(__u8 protocol)
 {
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP ||
+	       protocol == IPPROTO_SCTP;
 }
 
-/* Reads the ports, and the flags of TCP, at the offset l4. */
+/* Reads the ports, the flags of TCP and the tag of SCTP, at the offset l4. */
 always_inline int parse_ports(const struct xdp_md *ctx, struct packet *p,
 			      struct ports *ports)
 {
-	__u32 offset = p->l4;
+	__u32 offset = opaque(p->l4), end = p->l3 + p->length;
 	const __u8 *l4;
 
 	if (offset > MAX_L4)
 		return PASS_EXTENSION_HEADERS;
 	l4 = at(ctx, offset);
-	if ((void *)(l4 + sizeof(struct udphdr)) > data_end(ctx))
+	if (offset + sizeof(struct udphdr) > end ||
+	    (void *)(l4 + sizeof(struct udphdr)) > data_end(ctx))
 		return PASS_MALFORMED;
 	ports->source = *(__be16 *)l4;
 	ports->destination = *(__be16 *)(l4 + 2);
-	if (ports->protocol != IPPROTO_TCP)
-		return PARSED;
-	if ((void *)(l4 + sizeof(struct tcphdr)) > data_end(ctx))
+	if (ports->protocol == IPPROTO_UDP)
+		return NEXT;
+	if (offset + sizeof(struct sctp) > end ||
+	    (void *)(l4 + sizeof(struct sctp)) > data_end(ctx))
+		return PASS_MALFORMED;
+	if (ports->protocol == IPPROTO_SCTP) {
+		p->tag = ((struct sctp *)l4)->tag;
+		return NEXT;
+	}
+	if (offset + sizeof(struct tcphdr) > end ||
+	    (void *)(l4 + sizeof(struct tcphdr)) > data_end(ctx))
 		return PASS_MALFORMED;
 	p->tcp_flags = l4[TCP_FLAGS_OFFSET];
-	return PARSED;
+	return NEXT;
 }
 
 always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tuple4 *t)
 {
 	const struct iphdr *ip = at(ctx, p->l3);
 
-	if ((void *)(ip + 1) > data_end(ctx) || ip->ihl < 5)
+	if ((void *)(ip + 1) > data_end(ctx) || ip->version != 4 || ip->ihl < 5)
 		return PASS_MALFORMED;
 	t->ports.protocol = ip->protocol;
 	if (!has_ports(ip->protocol))
 		return PASS_NO_SERVICE;
-	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
-		return PASS_FRAGMENT;
+	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS))
+		p->fragment = FIRST_FRAGMENT;
+	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
+		p->fragment = LATER_FRAGMENT;
+	p->id = ip->id;
 	p->length = bpf_ntohs(ip->tot_len);
 	if (p->l3 + p->length > frame_length(ctx))
 		return PASS_MALFORMED;
 	t->source = ip->saddr;
 	t->destination = ip->daddr;
 	p->l4 = p->l3 + ip->ihl * 4;
-	return parse_ports(ctx, p, &t->ports);
+	return p->fragment == LATER_FRAGMENT ? NEXT : parse_ports(ctx, p, &t->ports);
+}
+
+/* A fragment header is followed by no header when the fragment is a later one. */
+always_inline int is_later(const struct extension *fragment)
+{
+	return (fragment->type << 8 | fragment->segments_left) & IPV6_FRAGMENT_OFFSET;
 }
 
 /* Walks the extension headers (RFC 8200, section 4.1) that begin at offset with
- * the type next. Returns the transport header's protocol << 16 | offset, or
- * minus the enum reason to pass the packet for: a routing header with segments
- * left, and any fragment, is for the host. A function of its own, so that the
- * verifier walks the loop once and not once for every way to get here.
+ * the type next. Returns the offset of the fragment header, 0 without one,
+ * << 32 | the transport header's protocol << 16 | its offset, or minus the enum
+ * reason to pass the packet for; a routing header with segments left is for the
+ * host. A function of its own, so that the verifier walks the loop once and not
+ * once for every way to get here.
  */
-__noinline int find_transport(struct xdp_md *ctx, __u32 offset, __u8 next)
+__noinline long find_transport(struct xdp_md *ctx, __u32 offset, __u8 next)
 {
+	__u64 fragment = 0;
+
 	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
 		const struct extension *e;
 
 		if (has_ports(next))
-			return next << 16 | offset;
-		if (next == IPPROTO_FRAGMENT)
-			return -PASS_FRAGMENT;
+			return fragment << 32 | next << 16 | offset;
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_ROUTING && next != IPPROTO_AH)
-			return -PASS_NO_SERVICE;
+		    next != IPPROTO_ROUTING && next != IPPROTO_AH &&
+		    next != IPPROTO_FRAGMENT)
+			return -(fragment ? PASS_FRAGMENT : PASS_NO_SERVICE);
 		if (offset > MAX_L4)
 			return -PASS_EXTENSION_HEADERS;
 		e = at(ctx, offset);
@@ -88,19 +109,51 @@ __noinline int find_transport(struct xdp_md *ctx, __u32 offset, __u8 next)
 			return -PASS_MALFORMED;
 		if (next == IPPROTO_ROUTING && e->segments_left)
 			return -PASS_EXTENSION_HEADERS;
-		offset +=
-		    next == IPPROTO_AH ? (e->length + 2) * 4 : (e->length + 1) * 8;
+		if (next == IPPROTO_FRAGMENT) {
+			if (fragment)
+				return -PASS_EXTENSION_HEADERS;
+			fragment = offset;
+			if (is_later(e) && e->next != IPPROTO_ICMPV6)
+				return fragment << 32 | e->next << 16 | offset;
+			offset += sizeof(*e);
+		} else if (next == IPPROTO_AH) {
+			offset += (e->length + 2) * 4;
+		} else {
+			offset += (e->length + 1) * 8;
+		}
 		next = e->next;
 	}
 	return -PASS_EXTENSION_HEADERS;
 }
 
+/* Notes what the fragment header at offset says. One that says first and last is
+ * of a whole packet (RFC 6946).
+ */
+always_inline int parse_fragment6(const struct xdp_md *ctx, struct packet *p,
+				  __u32 offset)
+{
+	const struct extension *e;
+
+	if (offset > MAX_L4)
+		return PASS_EXTENSION_HEADERS;
+	e = at(ctx, offset);
+	if ((void *)(e + 1) > data_end(ctx))
+		return PASS_MALFORMED;
+	p->id = e->data;
+	if (is_later(e))
+		p->fragment = LATER_FRAGMENT;
+	else if (e->segments_left & IPV6_MORE_FRAGMENTS)
+		p->fragment = FIRST_FRAGMENT;
+	return NEXT;
+}
+
 always_inline int parse6(struct xdp_md *ctx, struct packet *p, struct tuple6 *t)
 {
 	const struct ipv6hdr *ip = at(ctx, p->l3);
-	int transport;
+	int result = NEXT;
+	long transport;
 
-	if ((void *)(ip + 1) > data_end(ctx))
+	if ((void *)(ip + 1) > data_end(ctx) || ip->version != 6)
 		return PASS_MALFORMED;
 	p->length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
 	if (p->l3 + p->length > frame_length(ctx))
@@ -113,5 +166,9 @@ always_inline int parse6(struct xdp_md *ctx, struct packet *p, struct tuple6 *t)
 		return -transport;
 	t->ports.protocol = transport >> 16;
 	p->l4 = transport;
+	if (transport >> 32)
+		result = parse_fragment6(ctx, p, transport >> 32);
+	if (result != NEXT || p->fragment == LATER_FRAGMENT)
+		return result;
 	return parse_ports(ctx, p, &t->ports);
 }

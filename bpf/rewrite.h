@@ -13,7 +13,7 @@ always_inline int check_ttl4(const struct xdp_md *ctx, const struct packet *p)
 
 	if ((void *)(ip + 1) > data_end(ctx) || ip->ttl <= 1)
 		return DROP_TTL_EXPIRED;
-	return FORWARD;
+	return NEXT;
 }
 
 always_inline int check_ttl6(const struct xdp_md *ctx, const struct packet *p)
@@ -22,7 +22,7 @@ always_inline int check_ttl6(const struct xdp_md *ctx, const struct packet *p)
 
 	if ((void *)(ip + 1) > data_end(ctx) || ip->hop_limit <= 1)
 		return DROP_TTL_EXPIRED;
-	return FORWARD;
+	return NEXT;
 }
 
 /* The ports of rewrite4 and rewrite6. added is what the addresses add to the sum
@@ -33,7 +33,7 @@ always_inline int rewrite_ports(struct xdp_md *ctx, const struct packet *p,
 				const struct ports *from, const struct ports *answer,
 				__u64 added)
 {
-	__u32 offset = p->l4;
+	__u32 offset = opaque(p->l4);
 	struct udphdr *udp;
 
 	if (offset > MAX_L4)
@@ -47,16 +47,16 @@ always_inline int rewrite_ports(struct xdp_md *ctx, const struct packet *p,
 	added += replace16(from->destination, answer->source);
 	if (from->protocol == IPPROTO_UDP) {
 		if (!udp->check)
-			return FORWARD;
+			return NEXT;
 		update(&udp->check, added);
 		if (!udp->check)
 			udp->check = 0xffff;
-		return FORWARD;
+		return NEXT;
 	}
 	if ((void *)udp + sizeof(struct tcphdr) > data_end(ctx))
 		return DROP_NO_HEADROOM;
 	update(&((struct tcphdr *)udp)->check, added);
-	return FORWARD;
+	return NEXT;
 }
 
 /* Turns the packet with the tuple from into the one that is answered by a packet
@@ -77,6 +77,8 @@ always_inline int rewrite4(struct xdp_md *ctx, const struct packet *p,
 	update(&ip->check, added + replace16(ttl_and_protocol, *(__be16 *)&ip->ttl));
 	ip->saddr = answer->destination;
 	ip->daddr = answer->source;
+	if (p->fragment == LATER_FRAGMENT)
+		return NEXT;
 	return rewrite_ports(ctx, p, &from->ports, &answer->ports, added);
 }
 
@@ -92,5 +94,7 @@ always_inline int rewrite6(struct xdp_md *ctx, const struct packet *p,
 	ip->hop_limit--;
 	__builtin_memcpy(&ip->saddr, answer->destination, sizeof(ip->saddr));
 	__builtin_memcpy(&ip->daddr, answer->source, sizeof(ip->daddr));
+	if (p->fragment == LATER_FRAGMENT)
+		return NEXT;
 	return rewrite_ports(ctx, p, &from->ports, &answer->ports, added);
 }

@@ -1,68 +1,100 @@
-/* From a flow to its backend: the remembered one, or the one of its slot. */
+/* From a flow to its backend: the one that its QUIC connection ID names, the one
+ * that is remembered, or the one of its slot.
+ */
 #pragma once
 
-#include "maps.h"
-#include "parse.h"
+#include "flow.h"
+#include "quic.h"
+#include "service.h"
 
-/* The chosen backend. flow is what remembered it, NULL for a new flow. */
+/* The chosen backend, and what chose it. */
 struct choice {
+	const struct service *service;
+	const struct service *table; /* of the set of backends to choose from */
 	struct backend *backend;
-	struct flow *flow;
+	struct flow *flow; /* that remembers the backend, NULL when none does */
+	__u32 hash;	   /* of the flow */
 	__u32 index;
 };
-
-/* The backend at an index if it is still the one that was remembered and its
- * flows stay with it.
- */
-always_inline struct backend *serving(__u32 index, __u16 generation)
-{
-	struct backend *b = bpf_map_lookup_elem(&backends, &index);
-
-	if (!b || b->generation != generation || !(b->flags & BACKEND_SERVING))
-		return NULL;
-	return b;
-}
-
-/* A client that uses the port of a closed connection again opens a new one. */
-always_inline int reopens(const struct flow *flow, const struct packet *p)
-{
-	return flow->state == FLOW_CLOSING &&
-	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-}
 
 /* The slot of a hash, in the table that is current at this moment. The region
  * and its size are read as one word, so the packet sees one whole table.
  */
-always_inline struct slot *find_slot(const struct service *service, __u32 hash)
+always_inline const struct slot *find_slot(const struct service *s, __u32 hash,
+					   struct verdict *v)
 {
-	__u64 table = *(volatile const __u64 *)&service->table;
-	__u32 index = (__u32)table + ((table >> 32) * hash >> 32);
-	__u32 line = index / SLOTS_PER_LINE;
+	__u64 table = *(volatile const __u64 *)&s->table;
+	__u32 index, line;
 	struct slot_line *found;
 
-	if (!(table >> 32))
+	v->hash = hash;
+	v->slots = table >> 32;
+	v->slot = (table >> 32) * hash >> 32;
+	index = (__u32)table + v->slot;
+	line = index / SLOTS_PER_LINE;
+	if (!v->slots)
 		return NULL;
 	found = bpf_map_lookup_elem(&slots, &line);
 	return found ? &found->slots[index % SLOTS_PER_LINE] : NULL;
 }
 
-/* Fills in the choice. Returns 0, or -1 when the service has no backend. */
-always_inline int choose(struct choice *c, const struct service *service,
-			 const struct packet *p, struct flow *flow, __u32 hash)
+always_inline int take(struct packet *p, struct choice *c, __u32 index,
+		       struct backend *backend, struct flow *flow, enum cause cause)
 {
-	struct slot *slot;
+	c->index = index;
+	c->backend = backend;
+	c->flow = flow;
+	p->hop = backend->hop;
+	p->verdict.backend = index;
+	p->verdict.cause = cause;
+	return p->hop.ifindex ? NEXT : DROP_NEXT_HOP_UNRESOLVED;
+}
+
+/* Takes the remembered backend, or the one of the slot of the hash. flow is what
+ * find_flow4 or find_flow6 found.
+ */
+always_inline int choose(struct packet *p, struct choice *c, struct flow *flow,
+			 __u32 hash)
+{
+	struct backend *backend;
+	const struct slot *slot;
+	__u32 index;
 
 	if (flow && !reopens(flow, p)) {
-		c->backend = serving(flow->backend, flow->generation);
-		if (c->backend) {
-			c->index = flow->backend;
-			c->flow = flow;
-			return 0;
-		}
+		backend = serving(flow->backend, flow->generation);
+		if (backend)
+			return take(p, c, flow->backend, backend, flow,
+				    p->verdict.cause);
 	}
-	slot = find_slot(service, hash);
-	c->flow = NULL;
-	c->index = slot ? slot->current : 0;
-	c->backend = bpf_map_lookup_elem(&backends, &c->index);
-	return c->index && c->backend ? 0 : -1;
+	slot = c->table ? find_slot(c->table, hash, &p->verdict) : NULL;
+	index = slot ? slot->current : 0;
+	backend = bpf_map_lookup_elem(&backends, &index);
+	if (!index || !backend)
+		return DROP_NO_BACKEND;
+	return take(p, c, index, backend, NULL, CAUSE_SLOT);
+}
+
+/* The same for a packet of a client: one of QUIC goes first of all to the backend
+ * that its connection ID names.
+ */
+always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice *c,
+			     struct flow *flow, __u32 hash)
+{
+	const struct server *server = NULL;
+	struct backend *backend = NULL;
+	int result;
+
+	if (c->service->flags & SERVICE_QUIC)
+		server = find_server(ctx, p, c->service);
+	if (server)
+		backend = serving(server->backend, server->generation);
+	if (!backend) {
+		result = choose(p, c, flow, hash);
+		p->new_flow = p->verdict.cause == CAUSE_SLOT;
+		return result;
+	}
+	if (flow && (flow->backend != server->backend ||
+		     flow->generation != server->generation))
+		flow = NULL;
+	return take(p, c, server->backend, backend, flow, CAUSE_CONNECTION_ID);
 }

@@ -33,6 +33,12 @@ func (d *Dataplane) adopt() error {
 			return err
 		}
 	}
+	if err := d.adoptRules(byIndex); err != nil {
+		return fmt.Errorf("adopting source rules: %w", err)
+	}
+	if err := d.adoptServers(byIndex); err != nil {
+		return fmt.Errorf("adopting server IDs: %w", err)
+	}
 	d.adoptBackends(byIndex)
 	return d.adoptLinks()
 }
@@ -54,13 +60,10 @@ func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*service
 			continue
 		}
 		record := &d.services.items[index]
-		st := &serviceState{
-			index:    index,
-			mode:     Mode(record.Mode),
-			table:    regionOf(record.Table),
-			backends: make(map[netip.AddrPort]*backendState),
-		}
-		if !d.freeIndex.services.reserve(index) || (st.table.size > 0 && !d.regions.reserve(st.table)) {
+		st := newServiceState(index, Mode(record.Mode))
+		table := regionOf(record.Table)
+		st.sets[""].table = table
+		if !d.freeIndex.services.reserve(index) || (table.size > 0 && !d.regions.reserve(table)) {
 			return nil, fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key)
 		}
 		d.state[key] = st

@@ -42,6 +42,23 @@ const (
 	balancerBackendFlagsBACKEND_SERVING balancerBackendFlags = 4
 )
 
+type balancerBucketKey struct {
+	_       structs.HostLayout
+	Address [4]uint32
+	Service uint32
+}
+
+type balancerCause uint8
+
+const (
+	balancerCauseCAUSE_NONE          balancerCause = 0
+	balancerCauseCAUSE_SLOT          balancerCause = 1
+	balancerCauseCAUSE_FLOW          balancerCause = 2
+	balancerCauseCAUSE_ASSOCIATION   balancerCause = 3
+	balancerCauseCAUSE_CONNECTION_ID balancerCause = 4
+	balancerCauseCAUSE_REPLY         balancerCause = 5
+)
+
 type balancerCounters struct {
 	_        structs.HostLayout
 	Packets  uint64
@@ -54,6 +71,18 @@ type balancerErrorBudget struct {
 	_    structs.HostLayout
 	Tick uint32
 	Sent uint32
+}
+
+type balancerEvent struct {
+	_           structs.HostLayout
+	Time        uint64
+	Verdict     balancerVerdict
+	Ifindex     uint32
+	Action      uint32
+	Before      uint32
+	After       uint32
+	FrameBefore [2048]uint8
+	FrameAfter  [2048]uint8
 }
 
 type balancerFlow4 struct {
@@ -84,34 +113,74 @@ type balancerFlow6 struct {
 	Source [4]uint32
 }
 
+type balancerFragmentKey4 struct {
+	_           structs.HostLayout
+	Source      uint32
+	Destination uint32
+	Id          uint16
+	Protocol    uint8
+	Pad         uint8
+}
+
+type balancerFragmentKey6 struct {
+	_           structs.HostLayout
+	Source      [4]uint32
+	Destination [4]uint32
+	Id          uint32
+}
+
+type balancerHashKind uint8
+
+const (
+	balancerHashKindHASH_FLOW             balancerHashKind = 0
+	balancerHashKindHASH_SOURCE           balancerHashKind = 1
+	balancerHashKindHASH_NO_SOURCE_PORT   balancerHashKind = 2
+	balancerHashKindHASH_DESTINATION_PORT balancerHashKind = 3
+)
+
 type balancerMode uint8
 
 const (
 	balancerModeMODE_NAT  balancerMode = 0
 	balancerModeMODE_L2   balancerMode = 1
 	balancerModeMODE_IPIP balancerMode = 2
+	balancerModeMODE_GUE  balancerMode = 3
 )
+
+type balancerPorts struct {
+	_           structs.HostLayout
+	Source      uint16
+	Destination uint16
+	Protocol    uint8
+	Association uint8
+	Pad         [2]uint8
+}
 
 type balancerReason uint32
 
 const (
-	balancerReasonPASS_NOT_IP              balancerReason = 0
-	balancerReasonPASS_NO_SERVICE          balancerReason = 1
-	balancerReasonPASS_NO_FLOW             balancerReason = 2
-	balancerReasonPASS_FRAGMENT            balancerReason = 3
-	balancerReasonPASS_EXTENSION_HEADERS   balancerReason = 4
-	balancerReasonPASS_MALFORMED           balancerReason = 5
-	balancerReasonDROP_NO_BACKEND          balancerReason = 6
-	balancerReasonDROP_NEXT_HOP_UNRESOLVED balancerReason = 7
-	balancerReasonDROP_NO_DEVICE           balancerReason = 8
-	balancerReasonDROP_TTL_EXPIRED         balancerReason = 9
-	balancerReasonDROP_TOO_BIG             balancerReason = 10
-	balancerReasonDROP_NAT_PORTS_EXHAUSTED balancerReason = 11
-	balancerReasonDROP_FLOW_TABLE_FULL     balancerReason = 12
-	balancerReasonDROP_NO_HEADROOM         balancerReason = 13
-	balancerReasonANSWER_ECHO              balancerReason = 14
-	balancerReasonANSWER_TOO_BIG           balancerReason = 15
-	balancerReasonREASON_COUNT             balancerReason = 16
+	balancerReasonTO_BACKEND               balancerReason = 0
+	balancerReasonTO_CLIENT                balancerReason = 1
+	balancerReasonPASS_NOT_IP              balancerReason = 2
+	balancerReasonPASS_NO_SERVICE          balancerReason = 3
+	balancerReasonPASS_NO_FLOW             balancerReason = 4
+	balancerReasonPASS_FRAGMENT            balancerReason = 5
+	balancerReasonPASS_EXTENSION_HEADERS   balancerReason = 6
+	balancerReasonPASS_MALFORMED           balancerReason = 7
+	balancerReasonDROP_NO_BACKEND          balancerReason = 8
+	balancerReasonDROP_NEXT_HOP_UNRESOLVED balancerReason = 9
+	balancerReasonDROP_NO_DEVICE           balancerReason = 10
+	balancerReasonDROP_TTL_EXPIRED         balancerReason = 11
+	balancerReasonDROP_TOO_BIG             balancerReason = 12
+	balancerReasonDROP_NAT_PORTS_EXHAUSTED balancerReason = 13
+	balancerReasonDROP_FLOW_TABLE_FULL     balancerReason = 14
+	balancerReasonDROP_NO_HEADROOM         balancerReason = 15
+	balancerReasonDROP_DENIED              balancerReason = 16
+	balancerReasonDROP_RATE_LIMITED        balancerReason = 17
+	balancerReasonDROP_FRAGMENT_UNKNOWN    balancerReason = 18
+	balancerReasonANSWER_ECHO              balancerReason = 19
+	balancerReasonANSWER_TOO_BIG           balancerReason = 20
+	balancerReasonREASON_COUNT             balancerReason = 21
 )
 
 type balancerReply4 struct {
@@ -166,12 +235,41 @@ type balancerReply6 struct {
 	Service [4]uint32
 }
 
-type balancerService struct {
-	_     structs.HostLayout
-	Table uint64
-	Mode  balancerMode
-	Pad   [7]uint8
+type balancerServer struct {
+	_          structs.HostLayout
+	Backend    uint16
+	Generation uint16
 }
+
+type balancerServerKey struct {
+	_       structs.HostLayout
+	Service uint32
+	Id      [16]uint8
+}
+
+type balancerService struct {
+	_             structs.HostLayout
+	Table         uint64
+	Mode          balancerMode
+	Flags         balancerServiceFlags
+	Hash          balancerHashKind
+	HashPrefix    uint8
+	ClampMss      uint16
+	QuicConfig    uint8
+	QuicLength    uint8
+	LimitInterval uint32
+	LimitBurst    uint32
+	LimitPrefix   uint8
+	Pad           [7]uint8
+}
+
+type balancerServiceFlags uint8
+
+const (
+	balancerServiceFlagsSERVICE_SOURCES balancerServiceFlags = 1
+	balancerServiceFlagsSERVICE_QUIC    balancerServiceFlags = 2
+	balancerServiceFlagsSERVICE_LIMITED balancerServiceFlags = 4
+)
 
 type balancerServiceKey4 struct {
 	_        structs.HostLayout
@@ -200,53 +298,81 @@ type balancerSlotLine struct {
 	Slots [16]balancerSlot
 }
 
+type balancerSourceKey4 struct {
+	_       structs.HostLayout
+	Prefix  uint32
+	Service uint32
+	Address uint32
+}
+
+type balancerSourceKey6 struct {
+	_       structs.HostLayout
+	Prefix  uint32
+	Service uint32
+	Address [4]uint32
+}
+
 type balancerTuple4 struct {
-	_     structs.HostLayout
-	Ports struct {
-		_           structs.HostLayout
-		Source      uint16
-		Destination uint16
-		Protocol    uint8
-		Pad         [3]uint8
-	}
+	_           structs.HostLayout
+	Ports       balancerPorts
 	Source      uint32
 	Destination uint32
 }
 
 type balancerTuple6 struct {
-	_     structs.HostLayout
-	Ports struct {
-		_           structs.HostLayout
-		Source      uint16
-		Destination uint16
-		Protocol    uint8
-		Pad         [3]uint8
-	}
+	_           structs.HostLayout
+	Ports       balancerPorts
 	Source      [4]uint32
 	Destination [4]uint32
+}
+
+type balancerVerdict struct {
+	_       structs.HostLayout
+	Reason  balancerReason
+	Hash    uint32
+	Slot    uint32
+	Slots   uint32
+	Service uint16
+	Backend uint16
+	Set     uint16
+	Cause   balancerCause
+	Served  uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	balancerMapBackends     = "backends"
-	balancerMapCounters     = "counters"
-	balancerMapDevices      = "devices"
-	balancerMapErrorBudget  = "error_budget"
-	balancerMapFlows4       = "flows4"
-	balancerMapFlows6       = "flows6"
-	balancerMapReasons      = "reasons"
-	balancerMapReplies4     = "replies4"
-	balancerMapReplies6     = "replies6"
-	balancerMapServices     = "services"
-	balancerMapServices4    = "services4"
-	balancerMapServices6    = "services6"
-	balancerMapSlots        = "slots"
-	balancerProgBalancer    = "balancer"
-	balancerVarHashSeed     = "hash_seed"
-	balancerVarNatPortFirst = "nat_port_first"
-	balancerVarNatPortLast  = "nat_port_last"
+	balancerMapBackends       = "backends"
+	balancerMapBuckets        = "buckets"
+	balancerMapCounters       = "counters"
+	balancerMapDevices        = "devices"
+	balancerMapErrorBudget    = "error_budget"
+	balancerMapEvents         = "events"
+	balancerMapFlows4         = "flows4"
+	balancerMapFlows6         = "flows6"
+	balancerMapFragments4     = "fragments4"
+	balancerMapFragments6     = "fragments6"
+	balancerMapReasons        = "reasons"
+	balancerMapReplies4       = "replies4"
+	balancerMapReplies6       = "replies6"
+	balancerMapScratch        = "scratch"
+	balancerMapServers        = "servers"
+	balancerMapServices       = "services"
+	balancerMapServices4      = "services4"
+	balancerMapServices6      = "services6"
+	balancerMapSlots          = "slots"
+	balancerMapSources4       = "sources4"
+	balancerMapSources6       = "sources6"
+	balancerProgBalancer      = "balancer"
+	balancerVarCaptureEvery   = "capture_every"
+	balancerVarCaptureLost    = "capture_lost"
+	balancerVarCaptureReason  = "capture_reason"
+	balancerVarCaptureService = "capture_service"
+	balancerVarCapturing      = "capturing"
+	balancerVarHashSeed       = "hash_seed"
+	balancerVarNatPortFirst   = "nat_port_first"
+	balancerVarNatPortLast    = "nat_port_last"
 )
 
 // loadBalancer returns the embedded CollectionSpec for balancer.
@@ -299,27 +425,40 @@ type balancerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type balancerMapSpecs struct {
 	Backends    *ebpf.MapSpec `ebpf:"backends"`
+	Buckets     *ebpf.MapSpec `ebpf:"buckets"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Devices     *ebpf.MapSpec `ebpf:"devices"`
 	ErrorBudget *ebpf.MapSpec `ebpf:"error_budget"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows4      *ebpf.MapSpec `ebpf:"flows4"`
 	Flows6      *ebpf.MapSpec `ebpf:"flows6"`
+	Fragments4  *ebpf.MapSpec `ebpf:"fragments4"`
+	Fragments6  *ebpf.MapSpec `ebpf:"fragments6"`
 	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
 	Replies4    *ebpf.MapSpec `ebpf:"replies4"`
 	Replies6    *ebpf.MapSpec `ebpf:"replies6"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Servers     *ebpf.MapSpec `ebpf:"servers"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
 	Services4   *ebpf.MapSpec `ebpf:"services4"`
 	Services6   *ebpf.MapSpec `ebpf:"services6"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Sources4    *ebpf.MapSpec `ebpf:"sources4"`
+	Sources6    *ebpf.MapSpec `ebpf:"sources6"`
 }
 
 // balancerVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type balancerVariableSpecs struct {
-	HashSeed     *ebpf.VariableSpec `ebpf:"hash_seed"`
-	NatPortFirst *ebpf.VariableSpec `ebpf:"nat_port_first"`
-	NatPortLast  *ebpf.VariableSpec `ebpf:"nat_port_last"`
+	CaptureEvery   *ebpf.VariableSpec `ebpf:"capture_every"`
+	CaptureLost    *ebpf.VariableSpec `ebpf:"capture_lost"`
+	CaptureReason  *ebpf.VariableSpec `ebpf:"capture_reason"`
+	CaptureService *ebpf.VariableSpec `ebpf:"capture_service"`
+	Capturing      *ebpf.VariableSpec `ebpf:"capturing"`
+	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
+	NatPortFirst   *ebpf.VariableSpec `ebpf:"nat_port_first"`
+	NatPortLast    *ebpf.VariableSpec `ebpf:"nat_port_last"`
 }
 
 // balancerObjects contains all objects after they have been loaded into the kernel.
@@ -343,35 +482,51 @@ func (o *balancerObjects) Close() error {
 // It can be passed to loadBalancerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type balancerMaps struct {
 	Backends    *ebpf.Map `ebpf:"backends"`
+	Buckets     *ebpf.Map `ebpf:"buckets"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Devices     *ebpf.Map `ebpf:"devices"`
 	ErrorBudget *ebpf.Map `ebpf:"error_budget"`
+	Events      *ebpf.Map `ebpf:"events"`
 	Flows4      *ebpf.Map `ebpf:"flows4"`
 	Flows6      *ebpf.Map `ebpf:"flows6"`
+	Fragments4  *ebpf.Map `ebpf:"fragments4"`
+	Fragments6  *ebpf.Map `ebpf:"fragments6"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
 	Replies4    *ebpf.Map `ebpf:"replies4"`
 	Replies6    *ebpf.Map `ebpf:"replies6"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Servers     *ebpf.Map `ebpf:"servers"`
 	Services    *ebpf.Map `ebpf:"services"`
 	Services4   *ebpf.Map `ebpf:"services4"`
 	Services6   *ebpf.Map `ebpf:"services6"`
 	Slots       *ebpf.Map `ebpf:"slots"`
+	Sources4    *ebpf.Map `ebpf:"sources4"`
+	Sources6    *ebpf.Map `ebpf:"sources6"`
 }
 
 func (m *balancerMaps) Close() error {
 	return _BalancerClose(
 		m.Backends,
+		m.Buckets,
 		m.Counters,
 		m.Devices,
 		m.ErrorBudget,
+		m.Events,
 		m.Flows4,
 		m.Flows6,
+		m.Fragments4,
+		m.Fragments6,
 		m.Reasons,
 		m.Replies4,
 		m.Replies6,
+		m.Scratch,
+		m.Servers,
 		m.Services,
 		m.Services4,
 		m.Services6,
 		m.Slots,
+		m.Sources4,
+		m.Sources6,
 	)
 }
 
@@ -379,9 +534,14 @@ func (m *balancerMaps) Close() error {
 //
 // It can be passed to loadBalancerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type balancerVariables struct {
-	HashSeed     *ebpf.Variable `ebpf:"hash_seed"`
-	NatPortFirst *ebpf.Variable `ebpf:"nat_port_first"`
-	NatPortLast  *ebpf.Variable `ebpf:"nat_port_last"`
+	CaptureEvery   *ebpf.Variable `ebpf:"capture_every"`
+	CaptureLost    *ebpf.Variable `ebpf:"capture_lost"`
+	CaptureReason  *ebpf.Variable `ebpf:"capture_reason"`
+	CaptureService *ebpf.Variable `ebpf:"capture_service"`
+	Capturing      *ebpf.Variable `ebpf:"capturing"`
+	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
+	NatPortFirst   *ebpf.Variable `ebpf:"nat_port_first"`
+	NatPortLast    *ebpf.Variable `ebpf:"nat_port_last"`
 }
 
 // balancerPrograms contains all programs after they have been loaded into the kernel.

@@ -222,9 +222,6 @@ func TestPass(t *testing.T) {
 	routing := tcp6
 	routing.firstExtension = layers.IPProtocolIPv6Routing
 	routing.extensions = []byte{6, 0, 4, 1, 0, 0, 0, 0}
-	fragment := tcp6
-	fragment.firstExtension = layers.IPProtocolIPv6Fragment
-	fragment.extensions = []byte{6, 0, 0, 1, 0, 0, 0, 7}
 	chain := tcp6
 	chain.firstExtension = layers.IPProtocolIPv6Destination
 	for range 8 {
@@ -243,9 +240,6 @@ func TestPass(t *testing.T) {
 		"ICMPv6":                 {"pass_no_service", edit(tcp6, func(b []byte) { b[14+6] = 58 })},
 		"ARP":                    {"pass_not_ip", edit(tcp4, func(b []byte) { b[12], b[13] = 0x08, 0x06 })},
 		"three VLAN tags":        {"pass_not_ip", edit(tcp4.tagged(1, 2), func(b []byte) { b[20], b[21] = 0x81, 0x00 })},
-		"first fragment":         {"pass_fragment", edit(tcp4, func(b []byte) { b[14+6] |= 0x20 })},
-		"later fragment":         {"pass_fragment", edit(tcp4, func(b []byte) { b[14+7] = 9 })},
-		"IPv6 fragment":          {"pass_fragment", fragment.frame(t)},
 		"segments left":          {"pass_extension_headers", routing.frame(t)},
 		"nine extension headers": {"pass_extension_headers", chain.frame(t)},
 		"Ethernet header only":   {"pass_malformed", tcp4.frame(t)[:14]},

@@ -161,8 +161,8 @@ func (d *Dataplane) load() error {
 	return err
 }
 
-// isPinned tells the maps that outlive the process from .rodata, which belongs to one program.
-func isPinned(name string) bool { return name[0] != '.' }
+// isPinned tells the maps that outlive the process from those that belong to one program.
+func isPinned(name string) bool { return name[0] != '.' && name != "events" && name != "scratch" }
 
 // size sets the sizes of the maps.
 func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
@@ -181,6 +181,14 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 		"replies6":  limits.Flows,
 		"reasons":   uint32(len(d.names)),
 		"devices":   maxDevices,
+		"servers":   limits.Backends,
+		"sources4":  maxRules,
+		"sources6":  maxRules,
+
+		// Both are forgotten soon, or no great loss.
+		"fragments4": max(limits.Flows/8, 1024),
+		"fragments6": max(limits.Flows/8, 1024),
+		"buckets":    max(limits.Flows/8, 1024),
 	} {
 		spec.Maps[name].MaxEntries = size
 	}

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,10 +10,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
-
-	"github.com/sluicelb/sluice/dataplane/maglev"
 )
 
 // maxWeight is the largest weight of a backend.
@@ -20,11 +20,23 @@ const maxWeight = 1000
 
 // serviceState is what is in the kernel for one service.
 type serviceState struct {
-	index    uint32 // in services
+	index    uint32 // in services, also that of the set ""
 	mode     Mode
-	table    region
-	members  []maglev.Backend // that the table was made of; nil after adoption: not known
+	sets     map[string]*setState
+	rules    map[netip.Prefix]uint32     // the values of its source rules
+	servers  map[ServerID]balancerServer // what server IDs name
 	backends map[netip.AddrPort]*backendState
+}
+
+func newServiceState(index uint32, mode Mode) *serviceState {
+	return &serviceState{
+		index:    index,
+		mode:     mode,
+		sets:     map[string]*setState{"": {index: index}},
+		rules:    make(map[netip.Prefix]uint32),
+		servers:  make(map[ServerID]balancerServer),
+		backends: make(map[netip.AddrPort]*backendState),
+	}
 }
 
 // backendState is what is in the kernel for one backend of one service.
@@ -68,7 +80,7 @@ func (d *Dataplane) validate(s Service) error {
 		switch {
 		case !b.Address.IsValid() || b.Address.Is4In6() || b.Address.Zone() != "":
 			problem = "its address is not a plain IPv4 or IPv6 address"
-		case s.Mode != ModeIPIP && b.Address.Is4() != s.Address.Is4():
+		case !s.Mode.Encapsulates() && b.Address.Is4() != s.Address.Is4():
 			problem = fmt.Sprintf("mode %s needs a backend of the service's address family", s.Mode)
 		case b.Weight > maxWeight:
 			problem = fmt.Sprintf("weight %d is not within 0..%d", b.Weight, maxWeight)
@@ -79,6 +91,9 @@ func (d *Dataplane) validate(s Service) error {
 			return fmt.Errorf("%w %s: backend %s: %s", ErrInvalid, s.ServiceKey, b.endpoint(), problem)
 		}
 		seen[b.endpoint()] = true
+	}
+	if s.Protocol == ProtocolSCTP && s.Mode == ModeNAT {
+		return fmt.Errorf("%w %s: mode nat does not know sctp", ErrInvalid, s.ServiceKey)
 	}
 	if !s.Address.IsValid() || s.Address.Is4In6() || s.Address.Zone() != "" {
 		return fmt.Errorf("%w %s: its address is not a plain IPv4 or IPv6 address", ErrInvalid, s.ServiceKey)
@@ -93,9 +108,8 @@ func (d *Dataplane) create(s Service) (*serviceState, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %d services (limits.services)", ErrFull, d.options.Limits.Services)
 	}
-	st := &serviceState{index: index, mode: s.Mode, backends: make(map[netip.AddrPort]*backendState)}
-	d.services.items[index].Mode = balancerMode(s.Mode)
-	atomic.StoreUint64(&d.services.items[index].Table, 0)
+	st := newServiceState(index, s.Mode)
+	d.services.items[index] = balancerService{}
 	err := d.change(st, s)
 	if err == nil {
 		err = d.answerEcho(s.Address)
@@ -115,6 +129,9 @@ func (d *Dataplane) create(s Service) (*serviceState, error) {
 // The order keeps every packet whole: what a new table names is there before the switch, and what only
 // the old one names goes after it.
 func (d *Dataplane) change(st *serviceState, s Service) error {
+	if err := d.roomForRules(st, s); err != nil {
+		return err
+	}
 	added, err := d.addBackends(st, s)
 	if err != nil {
 		return err
@@ -126,13 +143,17 @@ func (d *Dataplane) change(st *serviceState, s Service) error {
 			d.setServing(st.backends[b.endpoint()].index, true)
 		}
 	}
-	if err := d.rewrite(st, s); err != nil {
+	tables, err := d.prepareTables(st, s)
+	if err != nil {
 		for _, endpoint := range added {
 			d.removeBackend(st, endpoint)
 		}
 		d.restoreServing(st)
 		return err
 	}
+	d.switchTables(tables)
+	d.configure(st, s)
+	err = errors.Join(d.setRules(st, s), d.setServers(st, s))
 	for endpoint, b := range st.backends {
 		w, ok := wanted[endpoint]
 		if !ok {
@@ -142,7 +163,7 @@ func (d *Dataplane) change(st *serviceState, s Service) error {
 		b.weight, b.down = w.Weight, w.Down
 		d.setServing(b.index, !w.Down)
 	}
-	return nil
+	return err
 }
 
 // restoreServing undoes the first half of a change that failed.
@@ -152,96 +173,34 @@ func (d *Dataplane) restoreServing(st *serviceState) {
 	}
 }
 
-// rewrite builds the table that s asks for and switches to it, unless it is the current one already.
-// d.mu must be held.
-func (d *Dataplane) rewrite(st *serviceState, s Service) error {
-	begin := time.Now()
-	members := d.members(st, s)
-	if st.members != nil && slices.Equal(members, st.members) {
-		return nil
+// configure writes what the program does for the service beside choosing a backend: the options in one
+// store, since packets read them meanwhile. d.mu must be held.
+func (d *Dataplane) configure(st *serviceState, s Service) {
+	record := &d.services.items[st.index]
+	bits := uint8(s.Address.BitLen())
+	options := balancerService{
+		Mode:       balancerMode(s.Mode),
+		Hash:       balancerHashKind(s.Hash.Kind),
+		HashPrefix: cmp.Or(s.Hash.Prefix, bits),
+		ClampMss:   uint16(s.ClampMSS),
+		QuicConfig: s.QUIC.Config,
+		QuicLength: s.QUIC.ServerIDLength,
 	}
-	size := 0
-	if len(members) > 0 {
-		size = maglev.Size(len(s.Backends), int(d.options.Limits.TableSlots))
+	if len(s.Sources) > 0 {
+		options.Flags |= balancerServiceFlagsSERVICE_SOURCES
 	}
-	built := d.build(members, size)
-	if st.members == nil && d.holds(st.table, built) {
-		st.members = members
-		return nil
+	if s.QUIC.ServerIDLength > 0 {
+		options.Flags |= balancerServiceFlagsSERVICE_QUIC
 	}
-	table, err := d.fill(built)
-	if err != nil {
-		return err
+	if s.Limit.Rate > 0 {
+		options.Flags |= balancerServiceFlagsSERVICE_LIMITED
+		record.LimitInterval = uint32(time.Second / time.Duration(s.Limit.Rate))
+		record.LimitBurst = cmp.Or(s.Limit.Burst, s.Limit.Rate)
+		record.LimitPrefix = cmp.Or(s.Limit.Prefix, bits)
 	}
-	atomic.StoreUint64(&d.services.items[st.index].Table, table.word())
-	d.retireRegion(st.table)
-	st.table, st.members = table, members
-	d.noteRewrite(begin)
-	return nil
-}
-
-// members lists what the table of s is made of, in the order of their endpoints.
-func (d *Dataplane) members(st *serviceState, s Service) []maglev.Backend {
-	members := make([]maglev.Backend, 0, len(s.Backends))
-	for _, b := range s.Backends {
-		if b.Weight > 0 && !b.Down {
-			members = append(members, maglev.Backend{
-				Endpoint: b.endpoint(), Index: st.backends[b.endpoint()].index, Weight: uint32(b.Weight),
-			})
-		}
-	}
-	slices.SortFunc(members, func(a, b maglev.Backend) int { return a.Endpoint.Compare(b.Endpoint) })
-	return members
-}
-
-// build returns the indices of the backends, slot by slot, valid until the next call.
-func (d *Dataplane) build(members []maglev.Backend, size int) []uint16 {
-	d.scratch = slices.Grow(d.scratch[:0], size)[:size]
-	if size > 0 {
-		d.builder.Build(d.scratch, members)
-	}
-	return d.scratch
-}
-
-// holds tells whether a region has just these contents, all slots stable.
-func (d *Dataplane) holds(table region, built []uint16) bool {
-	if int(table.size) != len(built) {
-		return false
-	}
-	for i, slot := range d.slots.items[table.first:table.end()] {
-		if slot != (balancerSlot{Current: built[i]}) {
-			return false
-		}
-	}
-	return true
-}
-
-// fill writes a table into a region that no program can see yet.
-func (d *Dataplane) fill(built []uint16) (region, error) {
-	size := uint32(len(built))
-	if size == 0 {
-		return region{}, nil
-	}
-	table, ok := d.regions.take(size)
-	if !ok {
-		if err := d.reclaim(); err != nil {
-			return region{}, err
-		}
-		if table, ok = d.regions.take(size); !ok {
-			return region{}, fmt.Errorf("%w: no %d slots in a row are free of %d (limits.slots)", ErrFull, size, d.options.Limits.Slots)
-		}
-	}
-	slots := d.slots.items[table.first:table.end()]
-	for i, index := range built {
-		slots[i] = balancerSlot{Current: index}
-	}
-	return table, nil
-}
-
-func (d *Dataplane) retireRegion(table region) {
-	if table.size > 0 {
-		d.retire(func() { d.regions.release(table) })
-	}
+	const word = unsafe.Offsetof(record.Mode)
+	from := (*uint64)(unsafe.Add(unsafe.Pointer(&options), word))
+	atomic.StoreUint64((*uint64)(unsafe.Add(unsafe.Pointer(record), word)), *from)
 }
 
 // takeIndex takes a free index, waiting for retired ones when there is no other.
@@ -275,11 +234,12 @@ func (d *Dataplane) discard(st *serviceState) {
 	for endpoint := range st.backends {
 		d.removeBackend(st, endpoint)
 	}
-	d.retireRegion(st.table)
-	d.retire(func() {
-		atomic.StoreUint64(&d.services.items[st.index].Table, 0)
-		d.freeIndex.services.release(st.index)
-	})
+	if err := errors.Join(d.setRules(st, Service{}), d.setServers(st, Service{})); err != nil {
+		d.log.Error("cannot remove what a service left; it is removed when the daemon starts again", "error", err)
+	}
+	for name := range st.sets {
+		d.removeSet(st, name)
+	}
 }
 
 // Services lists what the kernel holds, sorted by key. The weights of a service that was adopted and not
@@ -311,10 +271,13 @@ func (d *Dataplane) ServiceStatus(key ServiceKey) (ServiceStatus, bool) {
 		return ServiceStatus{}, false
 	}
 	owned := make(map[uint16]int)
-	for _, slot := range d.slots.items[st.table.first:st.table.end()] {
-		owned[slot.Current]++
+	status := ServiceStatus{}
+	for _, set := range st.sets {
+		status.Slots += int(set.table.size)
+		for _, slot := range d.slots.items[set.table.first:set.table.end()] {
+			owned[slot.Current]++
+		}
 	}
-	status := ServiceStatus{Slots: int(st.table.size)}
 	for _, endpoint := range slices.SortedFunc(maps.Keys(st.backends), netip.AddrPort.Compare) {
 		b := st.backends[endpoint]
 		status.Backends = append(status.Backends, BackendStatus{

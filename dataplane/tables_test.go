@@ -108,7 +108,7 @@ func TestSwitchIsAtomic(t *testing.T) {
 		}
 		sides := [2][]uint16{indices(manyServers), indices(fewServers)}
 		sent, changes := h.switching(t, switches, func(i int) {
-			for slot := st.table.first; slot < st.table.end(); slot++ {
+			for slot := st.sets[""].table.first; slot < st.sets[""].table.end(); slot++ {
 				side := sides[(i+1)%2]
 				h.slots.items[slot].Current = side[int(slot)%len(side)]
 			}

@@ -52,6 +52,9 @@ var modeNames = names[Mode]{{ModeNAT, "nat"}, {ModeL2, "l2"}, {ModeIPIP, "ipip"}
 // String returns the mode's name.
 func (m Mode) String() string { return modeNames.text(m) }
 
+// Encapsulates tells whether packets travel inside others, which may be of another family.
+func (m Mode) Encapsulates() bool { return m == ModeIPIP || m == ModeGUE }
+
 // MarshalText returns the mode's name.
 func (m Mode) MarshalText() ([]byte, error) { return modeNames.marshal(m, "mode") }
 
@@ -153,7 +156,7 @@ type Service struct {
 // Backend is one server of a service, as the kernel needs to know it.
 type Backend struct {
 	Address netip.Addr
-	Port    uint16 // destination port in nat mode, 0 keeps the client's; ignored in l2 and ipip
+	Port    uint16 // destination port in nat mode, 0 keeps the client's; ignored in the other modes
 	Weight  uint16 // effective weight, 0..1000; 0 takes no new flows and keeps its existing ones
 	Down    bool   // its flows are treated as unknown: they move to another backend
 

@@ -44,6 +44,31 @@ struct extension {
 	__u32 data;
 };
 
+/* IPv6 fragment header: the 16 bits of offset and flags (RFC 8200, section 4.5). */
+#define IPV6_MORE_FRAGMENTS 0x0001
+#define IPV6_FRAGMENT_OFFSET 0xfff8
+
+/* The common header of SCTP (RFC 9260, section 3.1). */
+struct sctp {
+	__be16 source;
+	__be16 destination;
+	__be32 tag;
+	__be32 checksum;
+};
+
+/* UDP and the header of Generic UDP Encapsulation, variant 0 without options
+ * (draft-ietf-intarea-gue, section 3).
+ */
+struct gue {
+	struct udphdr udp;
+	__u8 variant; /* variant, control bit, length of options in 4 bytes */
+	__u8 protocol;
+	__be16 flags;
+};
+
+/* IANA "Service Name and Transport Protocol Port Number Registry". */
+#define GUE_PORT 6080
+
 /* Default TTL of headers made here (RFC 1700, "IP time to live"). */
 #define OUTER_TTL 64
 

@@ -18,13 +18,15 @@ byte_enum mode {
 	MODE_NAT,
 	MODE_L2,
 	MODE_IPIP,
+	MODE_GUE,
 };
 
-/* Every way a packet can end other than being forwarded to a backend or back to
- * its client, which the record of the backend counts. dataplane/reason.go names
- * them.
+/* Every way a packet can end. The first two are counted in the record of the
+ * backend, the others in the map of reasons.
  */
 enum reason {
+	TO_BACKEND,
+	TO_CLIENT,
 	PASS_NOT_IP,
 	PASS_NO_SERVICE,
 	PASS_NO_FLOW,
@@ -39,6 +41,9 @@ enum reason {
 	DROP_NAT_PORTS_EXHAUSTED,
 	DROP_FLOW_TABLE_FULL,
 	DROP_NO_HEADROOM,
+	DROP_DENIED,
+	DROP_RATE_LIMITED,
+	DROP_FRAGMENT_UNKNOWN,
 	ANSWER_ECHO,
 	ANSWER_TOO_BIG,
 	REASON_COUNT,
@@ -58,11 +63,75 @@ struct service_key6 {
 	__u8 pad;
 };
 
-/* A service, found through services4 or services6. */
+byte_enum service_flags {
+	SERVICE_SOURCES = 1, /* rules for source prefixes are there */
+	SERVICE_QUIC = 2,    /* connection IDs name backends */
+	SERVICE_LIMITED = 4, /* new flows are limited */
+};
+
+/* What of a packet chooses its slot. */
+byte_enum hash_kind {
+	HASH_FLOW,
+	HASH_SOURCE, /* hash_prefix bits of the address */
+	HASH_NO_SOURCE_PORT,
+	HASH_DESTINATION_PORT,
+};
+
+/* A service, found through services4 or services6, or a set of its backends,
+ * found through sources4 or sources6; of that only the table counts.
+ */
 struct service {
 	__u64 table; /* the region of its Maglev table: first slot | slots << 32 */
+
+	/* replaced by one store */
 	enum mode mode;
+	enum service_flags flags;
+	enum hash_kind hash;
+	__u8 hash_prefix;
+	__u16 clamp_mss;  /* bytes, 0 is off */
+	__u8 quic_config; /* QUIC-LB: the first three bits of connection IDs */
+	__u8 quic_length; /* QUIC-LB: of server IDs, in bytes */
+
+	__u32 limit_interval; /* ns from one new flow of a source to the next */
+	__u32 limit_burst;    /* new flows at once */
+	__u8 limit_prefix;    /* bits of the address that share a bucket */
 	__u8 pad[7];
+};
+
+/* In struct service: what fits the way to the backend. */
+#define CLAMP_MSS_AUTO 65535
+
+/* A rule for a source prefix of a service. */
+struct source_key4 {
+	__u32 prefix; /* 32, for the service, and the bits of the address */
+	__u32 service;
+	__be32 address;
+};
+
+struct source_key6 {
+	__u32 prefix;
+	__u32 service;
+	__be32 address[4];
+};
+
+/* The value of a rule: this, or the index in services of a set of backends. */
+#define SOURCE_DENIED 0xffffffff
+
+/* The backend that QUIC connection IDs name by a server ID. */
+struct server_key {
+	__u32 service;
+	__u8 id[16]; /* zeros behind it */
+};
+
+struct server {
+	__u16 backend;
+	__u16 generation;
+};
+
+/* The bucket of a source prefix of a service. IPv4 as everywhere. */
+struct bucket_key {
+	__be32 address[4];
+	__u32 service;
 };
 
 /* One slot of a Maglev table: indices of backends, 0 is none. previous is 0
@@ -129,7 +198,8 @@ struct ports {
 	__be16 source;
 	__be16 destination;
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 association; /* 1: the source is the verification tag of SCTP */
+	__u8 pad[2];
 };
 
 struct tuple4 {
@@ -142,6 +212,23 @@ struct tuple6 {
 	struct ports ports;
 	__be32 source[4];
 	__be32 destination[4];
+};
+
+/* What the fragments of an IP packet have in common (RFC 791, RFC 8200): the key
+ * under which the ports of the first one are kept.
+ */
+struct fragment_key4 {
+	__be32 source;
+	__be32 destination;
+	__be16 id;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct fragment_key6 {
+	__be32 source[4];
+	__be32 destination[4];
+	__be32 id;
 };
 
 byte_enum flow_state {
@@ -195,4 +282,41 @@ struct reply6 {
 	struct reply head;
 	__be32 client[4];
 	__be32 service[4];
+};
+
+/* Why a packet goes to its backend. */
+byte_enum cause {
+	CAUSE_NONE,	     CAUSE_SLOT, /* the slot of its hash */
+	CAUSE_FLOW,			 /* its flow is remembered */
+	CAUSE_ASSOCIATION,		 /* its SCTP association is remembered */
+	CAUSE_CONNECTION_ID,		 /* its QUIC connection ID names the backend */
+	CAUSE_REPLY,			 /* nat: it came from the backend */
+};
+
+/* What became of a packet, for those who watch. */
+struct verdict {
+	enum reason reason;
+	__u32 hash;    /* that chose the slot */
+	__u32 slot;    /* of the table */
+	__u32 slots;   /* size of the table, 0: no slot was looked at */
+	__u16 service; /* index in services, valid if served */
+	__u16 backend; /* 0 is none */
+	__u16 set;     /* index in services of the set of backends */
+	enum cause cause;
+	__u8 served; /* it belongs to a service */
+};
+
+/* So much of a frame is shown. */
+#define SNAP 2048
+
+/* A packet as it came and as it left. */
+struct event {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	struct verdict verdict;
+	__u32 ifindex; /* that it came in by */
+	__u32 action;  /* XDP_* */
+	__u32 before;  /* bytes of the frame, of which up to SNAP are shown */
+	__u32 after;
+	__u8 frame_before[SNAP];
+	__u8 frame_after[SNAP];
 };

@@ -1,0 +1,52 @@
+/* A limit of the new flows of each source: the generic cell rate algorithm (ITU-T
+ * I.371, annex A), which is a token bucket in one word: the time at which the
+ * next flow would be due if flows came evenly. It may be ahead of now by a burst.
+ */
+#pragma once
+
+#include "hash.h"
+#include "maps.h"
+
+always_inline int take_token(const struct service *s, const struct bucket_key *key)
+{
+	__u64 now = bpf_ktime_get_coarse_ns(), interval = s->limit_interval;
+	__u64 ahead = interval * s->limit_burst;
+	__u64 *due = bpf_map_lookup_elem(&buckets, key);
+	__u64 fresh = now + interval;
+
+	if (!due) {
+		bpf_map_update_elem(&buckets, key, &fresh, BPF_ANY);
+		return NEXT;
+	}
+	for (int i = 0; i < 4; i++) { /* other CPUs may take one at the same time */
+		__u64 old = *(volatile __u64 *)due;
+		__u64 next = (old > now ? old : now) + interval;
+
+		if (next - now > ahead)
+			return DROP_RATE_LIMITED;
+		if (__sync_val_compare_and_swap(due, old, next) == old)
+			return NEXT;
+	}
+	return DROP_RATE_LIMITED;
+}
+
+always_inline int limit4(const struct service *s, __u32 service, const struct tuple4 *t)
+{
+	struct bucket_key key = { .service = service };
+
+	if (!(s->flags & SERVICE_LIMITED))
+		return NEXT;
+	key.address[0] = t->source & prefix_mask(s->limit_prefix, 0);
+	return take_token(s, &key);
+}
+
+always_inline int limit6(const struct service *s, __u32 service, const struct tuple6 *t)
+{
+	struct bucket_key key = { .service = service };
+
+	if (!(s->flags & SERVICE_LIMITED))
+		return NEXT;
+	for (int i = 0; i < 4; i++)
+		key.address[i] = t->source[i] & prefix_mask(s->limit_prefix, i);
+	return take_token(s, &key);
+}
