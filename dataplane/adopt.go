@@ -40,6 +40,9 @@ func (d *Dataplane) adopt() error {
 		return fmt.Errorf("adopting server IDs: %w", err)
 	}
 	d.adoptBackends(byIndex)
+	if d.isPrivate() {
+		return nil
+	}
 	return d.adoptLinks()
 }
 

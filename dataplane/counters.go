@@ -39,6 +39,9 @@ func (d *Dataplane) Reasons() (map[string]uint64, error) {
 	defer d.mu.Unlock()
 	sums := make(map[string]uint64, len(d.names))
 	for reason, name := range d.names {
+		if r := balancerReason(reason); r == balancerReasonTO_BACKEND || r == balancerReasonTO_CLIENT {
+			continue // counted for each backend
+		}
 		var perCPU []uint64
 		if err := d.objects.Reasons.Lookup(uint32(reason), &perCPU); err != nil {
 			return nil, fmt.Errorf("reading the counter of %s: %w", name, err)

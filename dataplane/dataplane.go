@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -30,9 +31,11 @@ var (
 	ErrInvalid = errors.New("invalid service")
 )
 
-// Options of Open. The zero value is usable but for PinPath.
+// Options of Open. The zero value opens a private dataplane.
 type Options struct {
-	PinPath  string    // a folder in a BPF file system, created when absent
+	// PinPath is a folder in a BPF file system, created when absent. Without one the dataplane is private: it
+	// ends with the process, is for Trace only, and has the next hops that SetNextHop gives it.
+	PinPath  string
 	Limits   Limits    // zero fields: DefaultLimits
 	NATPorts PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
 	HashSeed uint32    // equal on all hosts that share services
@@ -43,7 +46,7 @@ type Options struct {
 type Dataplane struct {
 	options  Options
 	log      *slog.Logger
-	resolver *nexthop.Resolver
+	resolver resolver
 	grace    *grace
 	names    []string // of enum reason
 
@@ -59,6 +62,7 @@ type Dataplane struct {
 	regions   *regions
 	builder   maglev.Builder
 	scratch   []uint16
+	capturing bool
 	stats     Stats
 
 	retired    []*retired
@@ -66,6 +70,13 @@ type Dataplane struct {
 	stop       chan struct{}
 	stopped    sync.WaitGroup
 	closing    sync.Once
+}
+
+// resolver follows next hops.
+type resolver interface {
+	Watch(netip.Addr) nexthop.Hop
+	Unwatch(netip.Addr)
+	Close()
 }
 
 // Open loads the programs and maps, or adopts those that are pinned under the path, in the network
@@ -98,8 +109,10 @@ func (d *Dataplane) open() (err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
-	if err := preparePinPath(d.options.PinPath); err != nil {
-		return err
+	if !d.isPrivate() {
+		if err := preparePinPath(d.options.PinPath); err != nil {
+			return err
+		}
 	}
 	if err := d.load(); err != nil {
 		return err
@@ -107,7 +120,7 @@ func (d *Dataplane) open() (err error) {
 	if d.grace, err = newGrace(); err != nil {
 		return err
 	}
-	if d.resolver, err = nexthop.NewResolver(d.log, d.hopChanged); err != nil {
+	if err := d.openResolver(); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -119,27 +132,27 @@ func (d *Dataplane) open() (err error) {
 	return nil
 }
 
-// load creates or opens the maps, loads the program, and maps the arrays that user space writes.
-func (d *Dataplane) load() error {
-	spec, err := loadBalancer()
+func (d *Dataplane) openResolver() error {
+	if d.isPrivate() {
+		d.resolver = noResolver{}
+		return nil
+	}
+	r, err := nexthop.NewResolver(d.log, d.hopChanged)
 	if err != nil {
 		return err
 	}
-	if d.names, err = reasonNames(spec); err != nil {
+	d.resolver = r
+	return nil
+}
+
+// load creates or opens the maps, loads the program, and maps the arrays that user space writes.
+func (d *Dataplane) load() error {
+	spec, err := d.spec(nil)
+	if err != nil {
 		return err
 	}
-	d.size(spec)
-	for name, value := range map[string]any{
-		"nat_port_first": d.options.NATPorts.First,
-		"nat_port_last":  d.options.NATPorts.Last,
-		"hash_seed":      d.options.HashSeed,
-	} {
-		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("setting %s: %w", name, err)
-		}
-	}
 	for name, m := range spec.Maps {
-		if isPinned(name) {
+		if isPinned(name) && !d.isPrivate() {
 			m.Pinning = ebpf.PinByName
 		}
 	}
@@ -159,6 +172,31 @@ func (d *Dataplane) load() error {
 	}
 	d.backends, err = mapArray[balancerBackend](d.objects.Backends)
 	return err
+}
+
+// spec describes the program and the maps, with the sizes and constants that the options ask for, and
+// others.
+func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error) {
+	spec, err := loadBalancer()
+	if err != nil {
+		return nil, err
+	}
+	if d.names, err = reasonNames(spec); err != nil {
+		return nil, err
+	}
+	d.size(spec)
+	all := map[string]any{
+		"nat_port_first": d.options.NATPorts.First,
+		"nat_port_last":  d.options.NATPorts.Last,
+		"hash_seed":      d.options.HashSeed,
+	}
+	maps.Copy(all, constants)
+	for name, value := range all {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	return spec, nil
 }
 
 // isPinned tells the maps that outlive the process from those that belong to one program.

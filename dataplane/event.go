@@ -1,0 +1,96 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// Verdict is what became of a packet and why.
+type Verdict struct {
+	Action  string // "tx", "redirect", "pass" or "drop"
+	Reason  string // one of the names of Reasons, "to_backend" or "to_client"
+	Service ServiceKey
+	Served  bool           // it belongs to Service
+	Backend netip.AddrPort // of the service; zero when none was chosen
+	Cause   Cause
+	Hash    uint32 // that chose the slot; set with Slots
+	Slot    uint32 // of the table, 0..Slots-1
+	Slots   uint32 // size of the table; 0: no slot was looked at
+	Set     string // of backends that the source address chose
+}
+
+// Cause is why a packet goes to its backend.
+type Cause uint8
+
+// The causes. Their values are those of enum cause in headers/sluice.h.
+const (
+	CauseNone         Cause = iota
+	CauseSlot               // the slot of its hash
+	CauseFlow               // its flow is remembered
+	CauseAssociation        // its SCTP association is remembered
+	CauseConnectionID       // its QUIC connection ID names the backend
+	CauseReply              // it came from the backend, in nat mode
+)
+
+var causeNames = names[Cause]{
+	{CauseNone, "none"}, {CauseSlot, "slot"}, {CauseFlow, "flow"}, {CauseAssociation, "association"},
+	{CauseConnectionID, "connection-id"}, {CauseReply, "reply"},
+}
+
+// String returns for example "slot" or "connection-id".
+func (c Cause) String() string { return causeNames.text(c) }
+
+// MarshalText returns String.
+func (c Cause) MarshalText() ([]byte, error) { return causeNames.marshal(c, "cause") }
+
+// UnmarshalText accepts what MarshalText returns.
+func (c *Cause) UnmarshalText(text []byte) error { return causeNames.unmarshal(c, text, "cause") }
+
+// verdict translates what the program says. d.mu must be held.
+func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
+	verdict := Verdict{
+		Action: actionNames[action],
+		Reason: d.names[v.Reason],
+		Served: v.Served != 0,
+		Cause:  Cause(v.Cause),
+		Hash:   v.Hash,
+		Slot:   v.Slot,
+		Slots:  v.Slots,
+	}
+	if !verdict.Served {
+		return verdict
+	}
+	for key, st := range d.state {
+		if st.index != uint32(v.Service) {
+			continue
+		}
+		verdict.Service = key
+		for name, set := range st.sets {
+			if set.index == uint32(v.Set) {
+				verdict.Set = name
+			}
+		}
+	}
+	if v.Backend != 0 {
+		record := d.backends.items[v.Backend]
+		ipv6 := record.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
+		verdict.Backend = netip.AddrPortFrom(addressOf(record.Address, ipv6), network16(record.Port))
+	}
+	return verdict
+}
+
+// readEvent waits for the next event, until the reader's deadline.
+func readEvent(reader *ringbuf.Reader) (*balancerEvent, error) {
+	record, err := reader.Read()
+	if err != nil {
+		return nil, err
+	}
+	event := new(balancerEvent)
+	if _, err := binary.Decode(record.RawSample, binary.NativeEndian, event); err != nil {
+		return nil, fmt.Errorf("reading an event: %w", err)
+	}
+	return event, nil
+}
