@@ -75,6 +75,7 @@ func (d *Daemon) handler() http.Handler {
 	d.registerServices(api)
 	d.registerBackends(api)
 	d.registerState(api)
+	d.registerTraces(api)
 	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
 	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux
@@ -98,9 +99,13 @@ func serveDocument(mux *http.ServeMux, path, contentType string, make func() ([]
 // operation describes one call.
 func operation(id, method, path, summary string, failures ...int) huma.Operation {
 	o := huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Errors: failures, MaxBodyBytes: maxBody}
-	if method == http.MethodPost && id != "apply" {
-		o.DefaultStatus = http.StatusCreated
-	}
+	return o
+}
+
+// creation describes a call that creates something.
+func creation(id, path, summary string, failures ...int) huma.Operation {
+	o := operation(id, http.MethodPost, path, summary, failures...)
+	o.DefaultStatus = http.StatusCreated
 	return o
 }
 
@@ -116,7 +121,7 @@ func (d *Daemon) registerServices(api huma.API) {
 		func(context.Context, *struct{}) (*answer[[]Service], error) {
 			return reply(append([]Service{}, d.store.Manifest().Services...), nil)
 		})
-	huma.Register(api, operation("create-service", http.MethodPost, services, "Create a service with its backends", 409, 422),
+	huma.Register(api, creation("create-service", services, "Create a service with its backends", 409, 422),
 		func(ctx context.Context, in *struct{ Body Service }) (*answer[Service], error) {
 			return reply(change(ctx, d, func(m *Manifest) (Service, error) { return d.rules.create(m, in.Body) }))
 		})
@@ -144,7 +149,7 @@ func (d *Daemon) registerServices(api huma.API) {
 }
 
 func (d *Daemon) registerBackends(api huma.API) {
-	huma.Register(api, operation("add-backend", http.MethodPost, backends, "Add a backend to a service", 404, 409, 422),
+	huma.Register(api, creation("add-backend", backends, "Add a backend to a service", 404, 409, 422),
 		func(ctx context.Context, in *backendAddition) (*answer[Backend], error) {
 			return reply(change(ctx, d, func(m *Manifest) (Backend, error) { return d.rules.addBackend(m, in.Service, in.Body) }))
 		})
@@ -178,6 +183,18 @@ func (d *Daemon) registerState(api huma.API) {
 			d.level.Set(level.slog())
 			return reply(d.logLevel(), nil)
 		})
+}
+
+func (d *Daemon) registerTraces(api huma.API) {
+	huma.Register(api, operation("trace", http.MethodPost, "/v1/trace", "Say what would become of packets, without sending them", 422),
+		func(_ context.Context, in *struct{ Body TraceRequest }) (*answer[[]TracedPacket], error) {
+			return reply(d.trace(in.Body))
+		})
+	huma.Register(api, operation("explain", http.MethodPost, "/v1/explain", "Say where a client's packet goes, and why", 404, 422),
+		func(_ context.Context, in *struct{ Body ExplainRequest }) (*answer[Explanation], error) {
+			return reply(d.explain(in.Body))
+		})
+	huma.Register(api, operation("capture", http.MethodGet, "/v1/capture", "Show packets as they come and leave, as JSON objects one after the other", 404, 409, 422), d.capture)
 }
 
 func (d *Daemon) logLevel() logLevel {

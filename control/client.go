@@ -92,6 +92,17 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "/v1/status", nil)
 }
 
+// Trace says what would become of the frames of a capture, one after the other, without sending anything or
+// changing what the daemon knows and counts.
+func (c *Client) Trace(ctx context.Context, r TraceRequest) ([]TracedPacket, error) {
+	return call[[]TracedPacket](ctx, c, http.MethodPost, "/v1/trace", r)
+}
+
+// Explain says where a client's packet goes, and why, without sending anything.
+func (c *Client) Explain(ctx context.Context, r ExplainRequest) (Explanation, error) {
+	return call[Explanation](ctx, c, http.MethodPost, "/v1/explain", r)
+}
+
 // LogLevel returns the daemon's log level: debug, info, warn or error.
 func (c *Client) LogLevel(ctx context.Context) (string, error) {
 	body, err := call[logLevel](ctx, c, http.MethodGet, "/v1/log-level", nil)

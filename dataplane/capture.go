@@ -16,7 +16,7 @@ import (
 // ErrBusy means that somebody else does what only one can do at a time.
 var ErrBusy = errors.New("busy")
 
-// Filter says which packets Capture shows. The zero value is all.
+// Filter says which packets a Capture shows. The zero value is all.
 type Filter struct {
 	Service *ServiceKey // nil: of every service and of none
 	Reason  string      // one of the names of Reasons, "to_backend" or "to_client"; "": every one
@@ -29,51 +29,73 @@ type Captured struct {
 	Time                      time.Time
 	Interface                 string // that it came in by
 	Before, After             []byte
-	BeforeLength, AfterLength int // bytes of the whole frames
+	BeforeLength, AfterLength int    // bytes of the whole frames
+	Lost                      uint64 // how many fitting packets were not shown so far, for they came too fast
 }
 
 // captureBuffer holds some thousands of events, in bytes.
 const captureBuffer = 16 << 20
 
-// Capture shows packets until ctx ends or show returns false, which is called from one goroutine. For that time
-// a program that shows them takes the place of the one on the interfaces. Returns how many fitting packets were
-// not shown because show was too slow.
+// Capture is a program that shows packets, in place of the one on the interfaces.
+type Capture struct {
+	dataplane *Dataplane
+	objects   balancerObjects
+	events    *ringbuf.Reader
+	boot      time.Time // when CLOCK_MONOTONIC was 0
+}
+
+// Capture begins to show packets. What it returns must be run, which ends it.
 //
 // Returns ErrBusy while another capture runs, ErrInvalid for a filter that nothing can match.
-func (d *Dataplane) Capture(ctx context.Context, filter Filter, show func(Captured) bool) (lost uint64, err error) {
+func (d *Dataplane) Capture(filter Filter) (*Capture, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	c, err := d.newCapture(filter)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.endCapture(c)) }()
+	d.capturing = true
+	if err := d.replacePrograms(c.objects.Balancer); err != nil {
+		return nil, errors.Join(err, c.end())
+	}
+	return c, nil
+}
+
+// Run shows packets until ctx ends or show, called from this goroutine, returns false; then the usual program
+// takes its place again.
+func (c *Capture) Run(ctx context.Context, show func(Captured) bool) (err error) {
+	defer func() {
+		c.dataplane.mu.Lock()
+		defer c.dataplane.mu.Unlock()
+		err = errors.Join(err, c.end())
+	}()
 	stop := context.AfterFunc(ctx, func() { c.events.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := d.replacePrograms(c.objects.Balancer); err != nil {
-		return 0, err
-	}
 	for ctx.Err() == nil {
 		event, err := readEvent(c.events)
 		if err != nil && ctx.Err() == nil {
-			return 0, err
+			return err
 		}
-		if err != nil || !show(d.captured(event, c.boot)) {
+		if err != nil || !show(c.captured(event)) {
 			break
 		}
 	}
-	return lost, c.objects.CaptureLost.Get(&lost)
+	return nil
 }
 
-// capture is a program that shows packets.
-type capture struct {
-	objects balancerObjects
-	events  *ringbuf.Reader
-	boot    time.Time // when CLOCK_MONOTONIC was 0
+// end puts the usual program back. d.mu must be held.
+func (c *Capture) end() error {
+	d := c.dataplane
+	var err error
+	if d.capturing { // not yet closed
+		err = d.replacePrograms(d.objects.Balancer)
+		d.capturing = false
+	}
+	return errors.Join(err, c.events.Close(), c.objects.Close())
 }
 
-// newCapture loads the program with the maps of the live one.
-func (d *Dataplane) newCapture(filter Filter) (*capture, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// newCapture loads the program with the maps of the live one. d.mu must be held.
+func (d *Dataplane) newCapture(filter Filter) (*Capture, error) {
 	if d.capturing {
 		return nil, fmt.Errorf("%w: another capture is running", ErrBusy)
 	}
@@ -86,7 +108,7 @@ func (d *Dataplane) newCapture(filter Filter) (*capture, error) {
 		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = captureBuffer
-	c := &capture{}
+	c := &Capture{dataplane: d}
 	if err := spec.LoadAndAssign(&c.objects, &ebpf.CollectionOptions{MapReplacements: d.liveMaps()}); err != nil {
 		return nil, fmt.Errorf("loading the balancer that shows packets: %w", err)
 	}
@@ -98,16 +120,7 @@ func (d *Dataplane) newCapture(filter Filter) (*capture, error) {
 		return nil, errors.Join(err, c.events.Close(), c.objects.Close())
 	}
 	c.boot = time.Now().Add(-time.Duration(now.Nano()))
-	d.capturing = true
 	return c, nil
-}
-
-func (d *Dataplane) endCapture(c *capture) error {
-	err := d.replacePrograms(d.objects.Balancer)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.capturing = false
-	return errors.Join(err, c.events.Close(), c.objects.Close())
 }
 
 func (d *Dataplane) captureConstants(filter Filter) (map[string]any, error) {
@@ -141,9 +154,8 @@ func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 }
 
 // replacePrograms has all interfaces run a program, each from one packet to the next.
+// d.mu must be held.
 func (d *Dataplane) replacePrograms(program *ebpf.Program) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	var errs []error
 	for name, a := range d.links {
 		if err := a.link.Update(program); err != nil {
@@ -153,12 +165,13 @@ func (d *Dataplane) replacePrograms(program *ebpf.Program) error {
 	return errors.Join(errs...)
 }
 
-func (d *Dataplane) captured(e *balancerEvent, boot time.Time) Captured {
+func (c *Capture) captured(e *balancerEvent) Captured {
+	d := c.dataplane
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := Captured{
+	shown := Captured{
 		Verdict:      d.verdict(e.Verdict, e.Action),
-		Time:         boot.Add(time.Duration(e.Time)),
+		Time:         c.boot.Add(time.Duration(e.Time)),
 		Before:       e.FrameBefore[:min(int(e.Before), len(e.FrameBefore))],
 		After:        e.FrameAfter[:min(int(e.After), len(e.FrameAfter))],
 		BeforeLength: int(e.Before),
@@ -166,8 +179,11 @@ func (d *Dataplane) captured(e *balancerEvent, boot time.Time) Captured {
 	}
 	for name, a := range d.links {
 		if a.index == int(e.Ifindex) {
-			c.Interface = name
+			shown.Interface = name
 		}
 	}
-	return c
+	if err := c.objects.CaptureLost.Get(&shown.Lost); err != nil {
+		d.log.Error("cannot read how many packets were not shown", "error", err)
+	}
+	return shown
 }

@@ -258,7 +258,12 @@ func (d *Dataplane) close() error {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	errs := []error{d.services.close(), d.slots.close(), d.backends.close()}
+	var errs []error
+	if d.capturing {
+		errs = append(errs, d.replacePrograms(d.objects.Balancer))
+		d.capturing = false
+	}
+	errs = append(errs, d.services.close(), d.slots.close(), d.backends.close())
 	for _, a := range d.links {
 		errs = append(errs, a.link.Close())
 	}

@@ -1,0 +1,117 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// CaptureRequest says which packets to show.
+type CaptureRequest struct {
+	Service string `query:"service" doc:"Name or address; empty: of every service and of none"`
+	Reason  string `query:"reason" doc:"How they end; empty: in any way"`
+	Every   uint32 `query:"every" doc:"Of the packets that fit, one of so many, by chance; 0 is 1"`
+}
+
+// CapturedPacket is a packet as it came and as it left. Of frames longer than 2,048 bytes the rest is missing.
+type CapturedPacket struct {
+	Time         time.Time `json:"time"`
+	Interface    string    `json:"interface"`
+	Action       string    `json:"action" enum:"tx,redirect,pass,drop"`
+	Reason       string    `json:"reason"`
+	Service      string    `json:"service"`
+	Backend      string    `json:"backend"`
+	Before       []byte    `json:"before"`
+	After        []byte    `json:"after"`
+	BeforeLength int       `json:"before-length" doc:"Bytes of the whole frame"`
+	AfterLength  int       `json:"after-length"`
+	Lost         uint64    `json:"lost,omitempty" doc:"How many that fit were not shown so far, for they came too fast"`
+}
+
+// capture serves the packets as a sequence of JSON objects for as long as the client listens.
+func (d *Daemon) capture(ctx context.Context, r *CaptureRequest) (*huma.StreamResponse, error) {
+	filter := dataplane.Filter{Reason: r.Reason, Every: r.Every}
+	if r.Service != "" {
+		m := d.store.Manifest()
+		i, err := m.find(r.Service)
+		if err != nil {
+			return nil, statusError(err)
+		}
+		filter.Service = new(m.Services[i].Key())
+	}
+	capture, err := d.dataplane.Capture(filter)
+	switch {
+	case errors.Is(err, dataplane.ErrBusy):
+		return nil, huma.Error409Conflict(err.Error())
+	case errors.Is(err, dataplane.ErrInvalid):
+		return nil, huma.Error422UnprocessableEntity(err.Error())
+	case err != nil:
+		return nil, statusError(err)
+	}
+	return &huma.StreamResponse{Body: func(out huma.Context) { d.streamCapture(out, capture) }}, nil
+}
+
+func (d *Daemon) streamCapture(out huma.Context, capture *dataplane.Capture) {
+	out.SetHeader("Content-Type", "application/x-ndjson")
+	writer := out.BodyWriter()
+	flush := func() {
+		if flusher, ok := writer.(http.Flusher); ok {
+			flusher.Flush()
+		}
+	}
+	flush() // the client learns that it has begun
+	encoder := json.NewEncoder(writer)
+	err := capture.Run(out.Context(), func(p dataplane.Captured) bool {
+		service, backend := d.store.Manifest().names(p.Verdict)
+		err := encoder.Encode(CapturedPacket{
+			Time: p.Time, Interface: p.Interface, Action: p.Action, Reason: p.Reason, Service: service, Backend: backend,
+			Before: p.Before, After: p.After, BeforeLength: p.BeforeLength, AfterLength: p.AfterLength, Lost: p.Lost,
+		})
+		flush()
+		return err == nil
+	})
+	if err != nil {
+		d.log.Error("capture ended", "error", err)
+	}
+}
+
+// Capture calls show with the packets until ctx ends, show returns false or the daemon ends. begun is called when
+// the daemon shows packets.
+func (c *Client) Capture(ctx context.Context, r CaptureRequest, begun func(), show func(CapturedPacket) bool) error {
+	query := url.Values{"service": {r.Service}, "reason": {r.Reason}, "every": {strconv.Itoa(int(r.Every))}}
+	request, err := newRequest(ctx, http.MethodGet, "/v1/capture?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 400 {
+		return readProblem(response)
+	}
+	begun()
+	decoder := json.NewDecoder(response.Body)
+	for {
+		var p CapturedPacket
+		if err := decoder.Decode(&p); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("the daemon ended the capture: %w", err)
+		}
+		if !show(p) {
+			return nil
+		}
+	}
+}
