@@ -7,7 +7,7 @@ import (
 
 // associations is SCTP: an association keeps its backend when its client's address changes.
 func associations() *group {
-	const clients = 8
+	const clients = 6
 	var services []service
 	var titles []string
 	for _, family := range []int{4, 6} {

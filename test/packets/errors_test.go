@@ -75,7 +75,9 @@ func errorsOf(name string, family int, router string, kinds []kindOfError) *grou
 	g.forwards("of TTL 1", about(sent, 8).with(func(p *packet) { p.ttl = 1 }), l2)
 	g.forwards("with DSCP and ECN, to a tunnel", gue.toClientOf(gue.request()).icmpError(gue.address.String(), router, kinds[3].kind, kinds[3].code, 8).
 		with(func(p *packet) { p.tos = 0xc1 }), gue)
-	g.forwards("about a first fragment", about(sent.with(func(p *packet) { p.payload = make([]byte, 100) }).split(48)[0], 8), l2)
+	if family == 4 {
+		g.forwards("about a first fragment", about(sent.with(func(p *packet) { p.payload = make([]byte, 100) }).split(48)[0], 8), l2)
+	}
 	g.foreignErrors(l2, ipip, gue, about)
 	return g
 }

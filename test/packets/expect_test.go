@@ -205,6 +205,33 @@ func (g *group) checkSpread(t *testing.T, results []result) {
 	}
 }
 
+// checkPorts checks that no two flows leave with the same addresses and ports in nat mode.
+func (g *group) checkPorts(t *testing.T, results []result) {
+	t.Helper()
+	users := map[string]string{}
+	for i := range g.Cases {
+		c := &g.Cases[i]
+		in, out := flowOf(c.frame), flowOf(results[i].Packet)
+		if c.natPort(results[i].Packet) == 0 || in == "" || out == "" {
+			continue
+		}
+		if other, used := users[out]; used && other != in {
+			t.Errorf("%s: flow %s leaves as %s, which flow %s does too", c.Name, in, out, other)
+		}
+		users[out] = in
+	}
+}
+
+// flowOf names the flow of a frame, "" for what has no ports.
+func flowOf(frame []byte) string {
+	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Lazy)
+	transport := packet.TransportLayer()
+	if transport == nil {
+		return ""
+	}
+	return fmt.Sprint(packet.NetworkLayer().NetworkFlow(), " ", transport.LayerType(), " ", transport.TransportFlow())
+}
+
 // unhex decodes what this package encoded.
 func unhex(text string) []byte {
 	bytes, err := hex.DecodeString(text)

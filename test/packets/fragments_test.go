@@ -91,7 +91,7 @@ func (g *group) strangeFragments(l2, nat, tcp service) {
 
 // manyFragments adds datagrams of several clients to several backends: all of a datagram goes to one.
 func (g *group) manyFragments(title string, s service) {
-	const clients = 12
+	const clients = 6
 	for i := range clients {
 		parts := s.datagram(uint32(0x800+i)).fromPort(uint16(48000+i)).split(80, 80, 48)
 		first := number(title+"first fragment", i+1)

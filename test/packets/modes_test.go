@@ -28,7 +28,11 @@ func (w way) service(protocol string, family, nth, n int) service {
 	if family == 6 {
 		address = fmt.Sprintf("2001:db8:53::%d", nth)
 	}
-	s := newService(fmt.Sprintf("%s%d-%s-ipv%d-%d", w.mode, w.over, protocol, family, nth), w.mode, protocol, address, 0)
+	name := fmt.Sprintf("%s-%s-ipv%d-%d", w.mode, protocol, family, nth)
+	if w.over != 0 {
+		name = fmt.Sprintf("%s-over-ipv%d-%s-ipv%d-%d", w.mode, w.over, protocol, family, nth)
+	}
+	s := newService(name, w.mode, protocol, address, 0)
 	serverFamily := s.address
 	switch w.over {
 	case 4:

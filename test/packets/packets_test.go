@@ -83,10 +83,9 @@ func TestFrames(t *testing.T) {
 
 // Every frame ends as expected.
 func TestCorpus(t *testing.T) {
-	tracer := newTracer(t)
 	for _, g := range loaded(t) {
 		t.Run(g.Name, func(t *testing.T) {
-			results := g.run(t, tracer)
+			results := g.run(t)
 			for i := range g.Cases {
 				c := &g.Cases[i]
 				t.Run(c.Name, func(t *testing.T) {
@@ -98,6 +97,7 @@ func TestCorpus(t *testing.T) {
 				})
 			}
 			g.checkSpread(t, results)
+			g.checkPorts(t, results)
 		})
 	}
 }
@@ -116,9 +116,9 @@ func loaded(t *testing.T) []*group {
 }
 
 // run runs the group's frames, a second time when some need ports that only the first run tells.
-func (g *group) run(t *testing.T, tracer tracer) []result {
+func (g *group) run(t *testing.T) []result {
 	t.Helper()
-	results := g.trace(t, tracer)
+	results := g.trace(t)
 	if !slices.ContainsFunc(g.Cases, func(c testCase) bool { return c.Learn != nil }) {
 		return results
 	}
@@ -133,12 +133,12 @@ func (g *group) run(t *testing.T, tracer tracer) []result {
 			f.put(c.frame, port)
 		}
 	}
-	return g.trace(t, tracer)
+	return g.trace(t)
 }
 
-func (g *group) trace(t *testing.T, tracer tracer) []result {
+func (g *group) trace(t *testing.T) []result {
 	t.Helper()
-	results := tracer.trace(t, g.Config, g.frames())
+	results := trace(t, g.Config, g.frames())
 	if len(results) != len(g.Cases) {
 		t.Fatalf("%d results for %d frames", len(results), len(g.Cases))
 	}

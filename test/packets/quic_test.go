@@ -102,6 +102,10 @@ func (g *group) byTable(title string, s service) {
 		p := s.request().fromPort(uint16(52000 + i)).with(func(p *packet) { p.payload = c.payload })
 		g.forwards(title+c.name, p, s, "b1", "b2", "b3")
 	}
+	for _, n := range []byte{1, 2, 3, 1} {
+		p := s.request().fromPort(54000).with(func(p *packet) { p.payload = shortHeader(connectionID(0, serverID(n), 8)) })
+		g.forwards(fmt.Sprintf("%sone flow, packet %d, to b%d", title, len(g.Cases), n), p, s, fmt.Sprintf("b%d", n))
+	}
 	first, second := title+"table", title+"table, the same flow"
 	p := s.request().fromPort(53000)
 	unknown := func(p *packet) { p.payload = shortHeader(connectionID(7, serverID(2), 8)) }

@@ -173,7 +173,7 @@ func (g *group) limited(title string, s service, shared bool) {
 
 // hashes is what of a packet chooses its backend.
 func hashes() *group {
-	const clients = 16
+	const clients = 8
 	var services []service
 	var titles []string
 	kinds := []string{"flow", "source", "source/24", "no-source-port", "destination-port"}

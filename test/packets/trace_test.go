@@ -4,11 +4,39 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
+
+// sluice builds the command and returns its path. TestMain removes it.
+var sluice = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sluice-packets-")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "sluice")
+	if out, err := exec.Command("go", "build", "-o", binary, "github.com/sluicelb/sluice/cmd/sluice").CombinedOutput(); err != nil {
+		return "", errors.Join(fmt.Errorf("building sluice: %w\n%s", err, out), os.RemoveAll(dir))
+	}
+	built = dir
+	return binary, nil
+})
+
+// built is the directory of the built command, if any.
+var built string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		must(os.RemoveAll(built))
+	}
+	os.Exit(code)
+}
 
 // result is how one frame ended.
 type result struct {
@@ -16,28 +44,19 @@ type result struct {
 	Packet                           []byte
 }
 
-// tracer runs the balancer's program through the command that users have.
-type tracer struct {
-	binary string
-}
-
-func newTracer(t *testing.T) tracer {
+// trace runs the frames through the balancer's program under a configuration, in order: through the command
+// that users have.
+func trace(t *testing.T, config string, frames [][]byte) []result {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "sluice")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/sluicelb/sluice/cmd/sluice").CombinedOutput(); err != nil {
-		t.Fatalf("building sluice: %v\n%s", err, out)
+	binary, err := sluice()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return tracer{binary}
-}
-
-// trace runs the frames through the program under a configuration, in order.
-func (tr tracer) trace(t *testing.T, config string, frames [][]byte) []result {
-	t.Helper()
 	dir := t.TempDir()
 	capture, manifest := filepath.Join(dir, "frames.pcap"), filepath.Join(dir, "services.yaml")
 	must(os.WriteFile(capture, pcap(frames), 0o600))
 	must(os.WriteFile(manifest, []byte(config), 0o600))
-	command := exec.Command(tr.binary, "trace", "--pcap", capture, "--config", manifest, "-o", "json")
+	command := exec.Command(binary, "trace", "--pcap", capture, "--config", manifest, "-o", "json")
 	var problem bytes.Buffer
 	command.Stderr = &problem
 	out, err := command.Output()
