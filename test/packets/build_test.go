@@ -190,6 +190,8 @@ func (p packet) transport() []byte {
 		at, bytes = 6, serialise(udp, gopacket.Payload(p.payload))
 		if p.noChecksum {
 			clear(bytes[at:][:2])
+		} else if binary.BigEndian.Uint16(bytes[at:]) == 0 {
+			binary.BigEndian.PutUint16(bytes[at:], 0xffff) // 0 means none (RFC 768)
 		}
 	case layers.IPProtocolSCTP:
 		sctp := &layers.SCTP{SrcPort: layers.SCTPPort(p.sport), DstPort: layers.SCTPPort(p.dport), VerificationTag: p.vtag}

@@ -115,7 +115,7 @@ func (g *group) foreignErrors(l2, ipip, gue service, about func(sent packet, n i
 	later := sent.with(func(p *packet) { p.payload = make([]byte, 100) }).split(48, 48)[1]
 	passes("about a later fragment", about(later, 8), "pass_fragment")
 	for i, fragment := range about(sent, 28).with(func(p *packet) { p.payload = append(p.payload, make([]byte, 60)...) }).split(48, 48)[1:] {
-		passes(number("later fragment of an error,", i+2), fragment, "pass_fragment", "pass_no_service", "drop_fragment_unknown")
+		passes(number("later fragment of an error,", i+2), fragment, "pass_fragment", "pass_no_service")
 	}
 	if l2.address.Is4() {
 		passes("with options of its own", about(sent, 8).with(withOptions), "pass_no_service")

@@ -61,6 +61,8 @@ func (g *group) clamped(title string, s service, limit int) {
 		in := s.request().fromPort(uint16(40000 + i)).with(func(p *packet) { p.tcpOptions = c.options(c.value) })
 		g.forwardsAs(title+c.name, in, in.with(func(p *packet) { p.tcpOptions = c.options(limit) }), s)
 	}
+	tagged := s.request().fromPort(40101).with(withOptions).with(func(p *packet) { p.tags, p.tcpOptions = []tag{provider, vlan7}, mss(9000) })
+	g.forwardsAs(title+"behind options or extension headers", tagged, tagged.with(func(p *packet) { p.tcpOptions = mss(limit) }), s)
 	in := s.request().fromPort(40100).with(func(p *packet) { p.flags, p.tcpOptions = "SEC", mss(9000) }).carrying(101)
 	g.forwardsAs(title+"with data and ECN", in, in.with(func(p *packet) { p.tcpOptions = mss(limit) }), s)
 }

@@ -55,6 +55,8 @@ func (g *group) exchanges(s service) {
 	exchange("options or extension headers", withOptions, withOptions)
 	exchange("wrong checksum", func(p *packet) { p.badChecksum = true }, func(p *packet) { p.badChecksum = true })
 	exchange("1500 bytes", fill(1500), fill(1500))
+	balanced := s.answer(s.servers[0], s.request().fromPort(port+1)).balanced()
+	exchange("checksum of 0", same, func(p *packet) { p.payload = balanced })
 	if s.protocol == "udp" {
 		exchange("no checksum", func(p *packet) { p.noChecksum = true }, func(p *packet) { p.noChecksum = true })
 		return
@@ -62,6 +64,16 @@ func (g *group) exchanges(s service) {
 	exchange("answered by RST", same, func(p *packet) { p.flags = "R" })
 	exchange("answered by FIN", same, func(p *packet) { p.flags = "FA" })
 	exchange("begins in the middle", func(p *packet) { p.flags = "A" }, same)
+}
+
+// balanced is a payload of two bytes with which the transport's checksum is computed as 0.
+func (p packet) balanced() []byte {
+	p.payload = []byte{0, 0}
+	at := 16
+	if p.protocol == layers.IPProtocolUDP {
+		at = 6
+	}
+	return p.transport()[at:][:2]
 }
 
 // withOptions adds options of IPv4 or extension headers of IPv6.

@@ -72,6 +72,8 @@ func (g *group) named(title string, s service) {
 		send("longest ID, Initial", n, same, longHeader(connectionID(0, serverID(n), 20)))
 		send("longest ID, short header", n, same, shortHeader(connectionID(0, serverID(n), 20)))
 		send("nothing behind the ID", n, same, shortHeader(id)[:1+5])
+		send("Initial behind options or extension headers", n, withOptions, longHeader(id))
+		send("short header in VLANs", n, func(p *packet) { p.tags = []tag{provider, vlan7} }, shortHeader(id))
 		send("another version", n, same, slices.Replace(longHeader(id), 1, 5, 0x6b, 0x33, 0x43, 0xcf))
 	}
 }

@@ -67,14 +67,28 @@ func (g *group) frames() [][]byte {
 
 // files are the group as it is stored, by name.
 func (g *group) files() map[string][]byte {
-	expected, err := json.MarshalIndent(g, "", "\t")
-	must(err)
 	base := filepath.Join("testdata", g.Name)
 	return map[string][]byte{
 		base + ".pcap": pcap(g.frames()),
 		base + ".yaml": []byte(g.Config),
-		base + ".json": append(expected, '\n'),
+		base + ".json": g.expected(),
 	}
+}
+
+// expected is the group as JSON, a line a case.
+func (g *group) expected() []byte {
+	lines := func(n int, value func(i int) any) []byte {
+		all := make([][]byte, n)
+		for i := range all {
+			line, err := json.Marshal(value(i))
+			must(err)
+			all[i] = line
+		}
+		return bytes.Join(all, []byte(",\n"))
+	}
+	return slices.Concat(
+		[]byte("{\"cases\": [\n"), lines(len(g.Cases), func(i int) any { return g.Cases[i] }),
+		[]byte("\n], \"spread\": [\n"), lines(len(g.Spread), func(i int) any { return g.Spread[i] }), []byte("\n]}\n"))
 }
 
 // load reads a stored group.
