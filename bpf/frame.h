@@ -93,6 +93,12 @@ always_inline int parse_link(const struct xdp_md *ctx, struct packet *p)
 	if ((void *)(tag + 1) > data_end(ctx))
 		return PASS_MALFORMED;
 	p->inner_vlan = bpf_ntohs(tag->tci) & VLAN_ID;
+	if (!p->vlan) { /* behind a tag that has only a priority */
+		p->vlan = p->inner_vlan;
+		if (p->vlan && p->ethertype == bpf_htons(ETH_P_8021AD))
+			p->vlan |= VLAN_AD;
+		p->inner_vlan = 0;
+	}
 	p->ethertype = tag->ethertype;
 	p->l3 += sizeof(*tag);
 	return NEXT;

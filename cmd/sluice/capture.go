@@ -47,7 +47,9 @@ A program that shows packets runs meanwhile; without a capture there is nothing 
 		},
 	}
 	cmd.Flags().StringVar(&request.Service, "service", "", "only packets of a `SERVICE`, by name or address")
-	_ = cmd.RegisterFlagCompletionFunc("service", c.completeServices)
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return c.completeService(cmd, nil, prefix)
+	})
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "only packets that end for a `REASON` of status --reasons, or as to_backend or to_client")
 	completeFlag(cmd, "reason")
 	cmd.Flags().Uint32Var(&request.Every, "every", 1, "one of `N` packets, by chance")

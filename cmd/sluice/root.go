@@ -40,6 +40,8 @@ func newRootCommand(c *cli) *cobra.Command {
 		newExportCommand(c),
 		newStatusCommand(c),
 		newDoctorCommand(c),
+		newTraceCommand(c),
+		newCaptureCommand(c),
 		newLogLevelCommand(c),
 		newDecapCommand(c),
 		newUnloadCommand(c),

@@ -80,7 +80,7 @@ func (c *cli) completeTraceArguments(cmd *cobra.Command, args []string, prefix s
 	if len(args) != 1 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return c.completeServices(cmd, nil, prefix)
+	return c.completeService(cmd, nil, prefix)
 }
 
 // tracePcap traces every packet of a capture.
