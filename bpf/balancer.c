@@ -172,51 +172,34 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 	return result == NEXT ? TO_BACKEND : result;
 }
 
-/* What balance4 and balance6 return for the packets of icmp4 and icmp6. These four
- * are not inlined, so that the verifier walks each once and not for every way to
- * get there, and do not call one another, so that their stacks do not add up.
- */
-#define IS_ICMP (-2)
-
-__noinline int icmp4(struct xdp_md *ctx, struct packet *p)
+always_inline int icmp4(struct xdp_md *ctx, struct packet *p)
 {
-	const struct iphdr *ip;
-	const struct icmp *icmp;
+	const struct iphdr *ip = at(ctx, p->l3);
+	const struct icmp *icmp = (void *)(ip + 1);
 
-	if (!p)
-		return PASS_MALFORMED;
-	ip = at(ctx, p->l3);
-	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) > data_end(ctx))
 		return PASS_MALFORMED;
 	return icmp->type == ICMP4_ECHO ? echo4(ctx, p) : error4(ctx, p);
 }
 
-__noinline int icmp6(struct xdp_md *ctx, struct packet *p)
+always_inline int icmp6(struct xdp_md *ctx, struct packet *p)
 {
-	const struct ipv6hdr *ip;
-	const struct icmp *icmp;
+	const struct ipv6hdr *ip = at(ctx, p->l3);
+	const struct icmp *icmp = (void *)(ip + 1);
 
-	if (!p)
-		return PASS_MALFORMED;
-	ip = at(ctx, p->l3);
-	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) > data_end(ctx))
 		return PASS_MALFORMED;
 	return icmp->type == ICMP6_ECHO ? echo6(ctx, p) : error6(ctx, p);
 }
 
-__noinline int balance4(struct xdp_md *ctx, struct packet *p)
+always_inline int balance4(struct xdp_md *ctx, struct packet *p)
 {
 	struct tuple4 t = {};
+	int result = parse4(ctx, p, &t);
 	struct service *service;
-	int result;
 
-	if (!p)
-		return PASS_MALFORMED;
-	result = parse4(ctx, p, &t);
 	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMP)
-		return IS_ICMP;
+		return icmp4(ctx, p);
 	if (result == NEXT)
 		result = recall_fragment4(p, &t);
 	if (result == NEXT)
@@ -227,17 +210,14 @@ __noinline int balance4(struct xdp_md *ctx, struct packet *p)
 	return service ? to_backend4(ctx, p, service, &t) : PASS_NO_SERVICE;
 }
 
-__noinline int balance6(struct xdp_md *ctx, struct packet *p)
+always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 {
 	struct tuple6 t = {};
+	int result = parse6(ctx, p, &t);
 	struct service *service;
-	int result;
 
-	if (!p)
-		return PASS_MALFORMED;
-	result = parse6(ctx, p, &t);
 	if (result == PASS_NO_SERVICE && t.ports.protocol == IPPROTO_ICMPV6)
-		return IS_ICMP;
+		return icmp6(ctx, p);
 	if (result == NEXT)
 		result = recall_fragment6(p, &t);
 	if (result == NEXT)
@@ -254,14 +234,10 @@ always_inline int balance(struct xdp_md *ctx, struct packet *p)
 
 	if (result != NEXT)
 		return result;
-	if (p->ethertype == bpf_htons(ETH_P_IP)) {
-		result = balance4(ctx, p);
-		return result == IS_ICMP ? icmp4(ctx, p) : result;
-	}
-	if (p->ethertype == bpf_htons(ETH_P_IPV6)) {
-		result = balance6(ctx, p);
-		return result == IS_ICMP ? icmp6(ctx, p) : result;
-	}
+	if (p->ethertype == bpf_htons(ETH_P_IP))
+		return balance4(ctx, p);
+	if (p->ethertype == bpf_htons(ETH_P_IPV6))
+		return balance6(ctx, p);
 	return PASS_NOT_IP;
 }
 
@@ -289,14 +265,28 @@ always_inline int finish(struct xdp_md *ctx, struct packet *p, enum reason reaso
 	return action;
 }
 
-SEC("xdp")
-int balancer(struct xdp_md *ctx)
+always_inline int run(struct xdp_md *ctx, int shown)
 {
 	struct packet p = { .frame = frame_length(ctx) };
 	int action;
 
-	show_before(ctx);
+	if (shown)
+		show_before(ctx);
 	action = finish(ctx, &p, balance(ctx, &p));
-	show_after(ctx, &p, action);
+	if (shown)
+		show_after(ctx, &p, action);
 	return action;
+}
+
+SEC("xdp")
+int balancer(struct xdp_md *ctx)
+{
+	return run(ctx, 0);
+}
+
+/* The same for those who watch, see capture.h. */
+SEC("xdp")
+int shown_balancer(struct xdp_md *ctx)
+{
+	return run(ctx, 1);
 }

@@ -1,5 +1,5 @@
-/* Showing packets to user space. The program that forwards is loaded without this;
- * one that shows takes its place for as long as somebody looks.
+/* Showing packets to user space. The program that forwards does not hold this: one
+ * that shows takes its place for as long as somebody looks.
  */
 #pragma once
 
@@ -7,7 +7,6 @@
 #include "maps.h"
 
 /* Set when the program is loaded. */
-const volatile __u8 capturing = 0;
 const volatile __u32 capture_every = 1;	   /* one of so many */
 const volatile __u32 capture_service = ~0; /* index, ~0 is all */
 const volatile __u32 capture_reason = ~0;  /* enum reason, ~0 is all */
@@ -41,11 +40,8 @@ always_inline __u32 copy_frame(struct xdp_md *ctx, __u8 *to)
 
 always_inline void show_before(struct xdp_md *ctx)
 {
-	struct event *e;
+	struct event *e = event();
 
-	if (!capturing)
-		return;
-	e = event();
 	if (e)
 		e->before = copy_frame(ctx, e->frame_before);
 }
@@ -63,7 +59,7 @@ always_inline void show_after(struct xdp_md *ctx, const struct packet *p, int ac
 {
 	struct event *e;
 
-	if (!capturing || !is_wanted(&p->verdict))
+	if (!is_wanted(&p->verdict))
 		return;
 	e = event();
 	if (!e)

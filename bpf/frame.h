@@ -37,9 +37,12 @@ always_inline void *at(const struct xdp_md *ctx, __u32 offset)
 	return (void *)(long)ctx->data + offset;
 }
 
+/* volatile, or the compiler keeps it in half a register, which the verifier does
+ * not take for a pointer.
+ */
 always_inline void *data_end(const struct xdp_md *ctx)
 {
-	return (void *)(long)ctx->data_end;
+	return (void *)(long)*(const volatile __u32 *)&ctx->data_end;
 }
 
 /* Makes the compiler forget what it knows of a value, so that it leaves checks in
@@ -63,43 +66,64 @@ always_inline int is_vlan(__be16 ethertype)
 	       ethertype == bpf_htons(ETH_P_8021AD);
 }
 
+/* 1 for a tag, otherwise 0, without branches. */
+always_inline __u32 count_vlan(__be16 ethertype)
+{
+	__u64 q = opaque(ethertype ^ bpf_htons(ETH_P_8021Q));
+	__u64 ad = opaque(ethertype ^ bpf_htons(ETH_P_8021AD));
+
+	return ((q - 1) | (ad - 1)) >> 63;
+}
+
 /* What each step of a packet's way returns when it goes on; otherwise the enum
  * reason that it ends with.
  */
 #define NEXT (-1)
 
+always_inline __u16 vlan_of(__be16 ethertype, const struct vlan_tag *tag)
+{
+	__u16 id = bpf_ntohs(tag->tci) & VLAN_ID;
+
+	return id && ethertype == bpf_htons(ETH_P_8021AD) ? id | VLAN_AD : id;
+}
+
+/* Finds the EtherType behind one or two tags. How many there are is found without
+ * branches, so that the verifier walks what follows once for both. No frame that
+ * is too short for two holds an IP packet. A tag that has only a priority is none.
+ */
+always_inline int parse_tags(const struct xdp_md *ctx, struct packet *p)
+{
+	const struct ethhdr *eth = at(ctx, 0);
+	const struct vlan_tag *tag = (void *)(eth + 1);
+	const __be16 *type = &tag->ethertype;
+	__u32 second;
+
+	if ((void *)(tag + 2) > data_end(ctx))
+		return PASS_MALFORMED;
+	second = count_vlan(tag->ethertype) * sizeof(*tag);
+	p->vlan = vlan_of(eth->h_proto, tag);
+	if (second && p->vlan)
+		p->inner_vlan = bpf_ntohs(tag[1].tci) & VLAN_ID;
+	else if (second)
+		p->vlan = vlan_of(tag->ethertype, tag + 1);
+	p->l3 = sizeof(*eth) + sizeof(*tag) + second;
+	type = (const void *)type + second;
+	if ((void *)(type + 1) > data_end(ctx))
+		return PASS_MALFORMED;
+	p->ethertype = *type;
+	return NEXT;
+}
+
 /* Finds the EtherType behind up to two VLAN tags. */
 always_inline int parse_link(const struct xdp_md *ctx, struct packet *p)
 {
 	const struct ethhdr *eth = at(ctx, 0);
-	const struct vlan_tag *tag = (void *)(eth + 1);
 
 	if ((void *)(eth + 1) > data_end(ctx))
 		return PASS_MALFORMED;
+	if (is_vlan(eth->h_proto))
+		return parse_tags(ctx, p);
 	p->ethertype = eth->h_proto;
 	p->l3 = sizeof(*eth);
-	if (!is_vlan(p->ethertype))
-		return NEXT;
-	if ((void *)(tag + 1) > data_end(ctx))
-		return PASS_MALFORMED;
-	p->vlan = bpf_ntohs(tag->tci) & VLAN_ID;
-	if (p->vlan && eth->h_proto == bpf_htons(ETH_P_8021AD))
-		p->vlan |= VLAN_AD;
-	p->ethertype = tag->ethertype;
-	p->l3 += sizeof(*tag);
-	if (!is_vlan(p->ethertype))
-		return NEXT;
-	tag++;
-	if ((void *)(tag + 1) > data_end(ctx))
-		return PASS_MALFORMED;
-	p->inner_vlan = bpf_ntohs(tag->tci) & VLAN_ID;
-	if (!p->vlan) { /* behind a tag that has only a priority */
-		p->vlan = p->inner_vlan;
-		if (p->vlan && p->ethertype == bpf_htons(ETH_P_8021AD))
-			p->vlan |= VLAN_AD;
-		p->inner_vlan = 0;
-	}
-	p->ethertype = tag->ethertype;
-	p->l3 += sizeof(*tag);
 	return NEXT;
 }

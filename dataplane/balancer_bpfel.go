@@ -365,11 +365,11 @@ const (
 	balancerMapSources4       = "sources4"
 	balancerMapSources6       = "sources6"
 	balancerProgBalancer      = "balancer"
+	balancerProgShownBalancer = "shown_balancer"
 	balancerVarCaptureEvery   = "capture_every"
 	balancerVarCaptureLost    = "capture_lost"
 	balancerVarCaptureReason  = "capture_reason"
 	balancerVarCaptureService = "capture_service"
-	balancerVarCapturing      = "capturing"
 	balancerVarHashSeed       = "hash_seed"
 	balancerVarNatPortFirst   = "nat_port_first"
 	balancerVarNatPortLast    = "nat_port_last"
@@ -417,7 +417,8 @@ type balancerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type balancerProgramSpecs struct {
-	Balancer *ebpf.ProgramSpec `ebpf:"balancer"`
+	Balancer      *ebpf.ProgramSpec `ebpf:"balancer"`
+	ShownBalancer *ebpf.ProgramSpec `ebpf:"shown_balancer"`
 }
 
 // balancerMapSpecs contains maps before they are loaded into the kernel.
@@ -455,7 +456,6 @@ type balancerVariableSpecs struct {
 	CaptureLost    *ebpf.VariableSpec `ebpf:"capture_lost"`
 	CaptureReason  *ebpf.VariableSpec `ebpf:"capture_reason"`
 	CaptureService *ebpf.VariableSpec `ebpf:"capture_service"`
-	Capturing      *ebpf.VariableSpec `ebpf:"capturing"`
 	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
 	NatPortFirst   *ebpf.VariableSpec `ebpf:"nat_port_first"`
 	NatPortLast    *ebpf.VariableSpec `ebpf:"nat_port_last"`
@@ -538,7 +538,6 @@ type balancerVariables struct {
 	CaptureLost    *ebpf.Variable `ebpf:"capture_lost"`
 	CaptureReason  *ebpf.Variable `ebpf:"capture_reason"`
 	CaptureService *ebpf.Variable `ebpf:"capture_service"`
-	Capturing      *ebpf.Variable `ebpf:"capturing"`
 	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
 	NatPortFirst   *ebpf.Variable `ebpf:"nat_port_first"`
 	NatPortLast    *ebpf.Variable `ebpf:"nat_port_last"`
@@ -548,12 +547,14 @@ type balancerVariables struct {
 //
 // It can be passed to loadBalancerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type balancerPrograms struct {
-	Balancer *ebpf.Program `ebpf:"balancer"`
+	Balancer      *ebpf.Program `ebpf:"balancer"`
+	ShownBalancer *ebpf.Program `ebpf:"shown_balancer"`
 }
 
 func (p *balancerPrograms) Close() error {
 	return _BalancerClose(
 		p.Balancer,
+		p.ShownBalancer,
 	)
 }
 

@@ -39,7 +39,7 @@ const captureBuffer = 16 << 20
 // Capture is a program that shows packets, in place of the one on the interfaces.
 type Capture struct {
 	dataplane *Dataplane
-	objects   balancerObjects
+	objects   shownObjects
 	events    *ringbuf.Reader
 	boot      time.Time // when CLOCK_MONOTONIC was 0
 }
@@ -55,7 +55,7 @@ func (d *Dataplane) Capture(filter Filter) (*Capture, error) {
 		return nil, err
 	}
 	d.capturing = true
-	if err := d.replacePrograms(c.objects.Balancer); err != nil {
+	if err := d.replacePrograms(c.objects.ShownBalancer); err != nil {
 		return nil, errors.Join(err, c.end())
 	}
 	return c, nil
@@ -124,7 +124,7 @@ func (d *Dataplane) newCapture(filter Filter) (*Capture, error) {
 }
 
 func (d *Dataplane) captureConstants(filter Filter) (map[string]any, error) {
-	constants := map[string]any{"capturing": uint8(1), "capture_every": max(filter.Every, 1)}
+	constants := map[string]any{"capture_every": max(filter.Every, 1)}
 	if filter.Service != nil {
 		st := d.state[*filter.Service]
 		if st == nil {
@@ -144,7 +144,7 @@ func (d *Dataplane) captureConstants(filter Filter) (map[string]any, error) {
 
 // liveMaps lists the maps that outlive the process.
 func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
-	o := &d.objects
+	o := &d.objects.balancerMaps
 	live := sharedMaps(o)
 	for name, m := range rememberedMaps(o) {
 		live[name] = m

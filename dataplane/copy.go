@@ -8,7 +8,7 @@ import (
 )
 
 // rememberedMaps lists the maps that packets write and later ones read.
-func rememberedMaps(o *balancerObjects) map[string]*ebpf.Map {
+func rememberedMaps(o *balancerMaps) map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		"flows4": o.Flows4, "flows6": o.Flows6, "replies4": o.Replies4, "replies6": o.Replies6,
 		"fragments4": o.Fragments4, "fragments6": o.Fragments6, "buckets": o.Buckets,
@@ -16,7 +16,7 @@ func rememberedMaps(o *balancerObjects) map[string]*ebpf.Map {
 }
 
 // sharedMaps lists the maps that packets only read.
-func sharedMaps(o *balancerObjects) map[string]*ebpf.Map {
+func sharedMaps(o *balancerMaps) map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		"services4": o.Services4, "services6": o.Services6, "services": o.Services, "slots": o.Slots,
 		"backends": o.Backends, "sources4": o.Sources4, "sources6": o.Sources6, "servers": o.Servers,

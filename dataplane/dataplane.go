@@ -51,7 +51,7 @@ type Dataplane struct {
 	names    []string // of enum reason
 
 	mu        sync.Mutex
-	objects   balancerObjects
+	objects   liveObjects
 	services  mapped[balancerService]
 	slots     mapped[balancerSlot]
 	backends  mapped[balancerBackend]
@@ -71,6 +71,15 @@ type Dataplane struct {
 	stopped    sync.WaitGroup
 	closing    sync.Once
 }
+
+// liveObjects are what the balancer consists of.
+type liveObjects struct {
+	balancerMaps
+	Balancer *ebpf.Program `ebpf:"balancer"`
+}
+
+// Close lets go of all of them.
+func (o *liveObjects) Close() error { return errors.Join(o.balancerMaps.Close(), o.Balancer.Close()) }
 
 // resolver follows next hops.
 type resolver interface {

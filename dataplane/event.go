@@ -2,9 +2,11 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
@@ -80,6 +82,18 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 		verdict.Backend = netip.AddrPortFrom(addressOf(record.Address, ipv6), network16(record.Port))
 	}
 	return verdict
+}
+
+// shownObjects are what the program that shows packets consists of.
+type shownObjects struct {
+	balancerMaps
+	balancerVariables
+	ShownBalancer *ebpf.Program `ebpf:"shown_balancer"`
+}
+
+// Close lets go of all of them.
+func (o *shownObjects) Close() error {
+	return errors.Join(o.balancerMaps.Close(), o.ShownBalancer.Close())
 }
 
 // readEvent waits for the next event, until the reader's deadline.

@@ -49,7 +49,7 @@ func (d *Dataplane) Trace(frames [][]byte, ifindex int) ([]Traced, error) {
 // tracer is a program of its own that shares what the live one only reads.
 type tracer struct {
 	dataplane *Dataplane
-	objects   balancerObjects
+	objects   shownObjects
 	events    *ringbuf.Reader
 	localMAC  net.HardwareAddr // that next hops of a private dataplane have now
 }
@@ -58,13 +58,13 @@ type tracer struct {
 func (d *Dataplane) newTracer(packets int) (*tracer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	spec, err := d.spec(map[string]any{"capturing": uint8(1)})
+	spec, err := d.spec(nil)
 	if err != nil {
 		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = 64 << 10
 	copies := newCopies()
-	for name, m := range rememberedMaps(&d.objects) {
+	for name, m := range rememberedMaps(&d.objects.balancerMaps) {
 		if err := copies[name].read(m); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", name, err)
 		}
@@ -72,13 +72,13 @@ func (d *Dataplane) newTracer(packets int) (*tracer, error) {
 		spec.Maps[name].MaxEntries = uint32(2*copies[name].length() + 4*packets + 1024)
 	}
 	t := &tracer{dataplane: d}
-	if err := spec.LoadAndAssign(&t.objects, &ebpf.CollectionOptions{MapReplacements: sharedMaps(&d.objects)}); err != nil {
+	if err := spec.LoadAndAssign(&t.objects, &ebpf.CollectionOptions{MapReplacements: sharedMaps(&d.objects.balancerMaps)}); err != nil {
 		return nil, fmt.Errorf("loading a copy of the balancer: %w", err)
 	}
 	if t.events, err = ringbuf.NewReader(t.objects.Events); err != nil {
 		return nil, errors.Join(err, t.objects.Close())
 	}
-	for name, m := range rememberedMaps(&t.objects) {
+	for name, m := range rememberedMaps(&t.objects.balancerMaps) {
 		if err := copies[name].write(m); err != nil {
 			return nil, errors.Join(fmt.Errorf("copying %s: %w", name, err), t.close())
 		}
@@ -97,7 +97,7 @@ func (t *tracer) run(frame []byte, ifindex int) (Traced, error) {
 	if t.dataplane.isPrivate() {
 		t.dataplane.receiveAs(t, net.HardwareAddr(frame[:6]))
 	}
-	action, out, err := runProgram(t.objects.Balancer, ifindex, frame)
+	action, out, err := runProgram(t.objects.ShownBalancer, ifindex, frame)
 	if err != nil {
 		return Traced{}, err
 	}

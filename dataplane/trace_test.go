@@ -67,7 +67,7 @@ func TestTraceKnowsFlows(t *testing.T) {
 func (h *testHost) flowCount(t testing.TB) (n int) {
 	t.Helper()
 	for name, c := range newCopies() {
-		must(t, c.read(rememberedMaps(&h.objects)[name]))
+		must(t, c.read(rememberedMaps(&h.objects.balancerMaps)[name]))
 		n += c.length()
 	}
 	return n
