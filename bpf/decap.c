@@ -94,6 +94,7 @@ always_inline int move_link(struct xdp_md *ctx, __u32 length, __u32 by,
 			    __be16 ethertype)
 {
 	__u8 header[sizeof(struct ethhdr) + 2 * sizeof(struct vlan_tag)];
+	__u64 place = opaque(length - sizeof(__be16));
 	__be16 *type;
 
 	if (bpf_xdp_load_bytes(ctx, 0, header, sizeof(header)))
@@ -104,7 +105,9 @@ always_inline int move_link(struct xdp_md *ctx, __u32 length, __u32 by,
 		return -1;
 	if (bpf_xdp_store_bytes(ctx, 0, header, length))
 		return -1;
-	type = at(ctx, length - sizeof(*type));
+	if (place > sizeof(header))
+		return -1;
+	type = at(ctx, place);
 	if ((void *)(type + 1) > data_end(ctx))
 		return -1;
 	*type = ethertype;
