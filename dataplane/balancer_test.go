@@ -46,6 +46,13 @@ func (p packet) inside(source, target string) packet {
 	return p
 }
 
+// insideGUE is the packet in UDP.
+func (p packet) insideGUE(source, target string) packet {
+	p = p.inside(source, target)
+	p.outer.port = 49152 | uint16(flowHash(p)&(1<<14-1))
+	return p
+}
+
 // flowLabel is what bpf/hash.h and bpf/encap.h compute for a flow, written a second time.
 func flowLabel(p packet) uint32 { return flowHash(p) >> 12 }
 
@@ -93,6 +100,10 @@ func TestForward(t *testing.T) {
 			"ipip 6in4": {oneBackend(protocol, service6, ModeIPIP, "198.51.100.11", 80), in6, in6.towards(11).inside("198.51.100.1", "198.51.100.11")},
 			"ipip 4in6": {oneBackend(protocol, service4, ModeIPIP, "2001:db8:2::11", 80), in4, in4.towards(0x11).inside("2001:db8:2::1", "2001:db8:2::11")},
 			"ipip 6in6": {oneBackend(protocol, service6, ModeIPIP, "2001:db8:2::11", 80), in6, in6.towards(0x11).inside("2001:db8:2::1", "2001:db8:2::11")},
+			"gue 4in4":  {oneBackend(protocol, service4, ModeGUE, "198.51.100.11", 80), in4, in4.towards(11).insideGUE("198.51.100.1", "198.51.100.11")},
+			"gue 6in4":  {oneBackend(protocol, service6, ModeGUE, "198.51.100.11", 80), in6, in6.towards(11).insideGUE("198.51.100.1", "198.51.100.11")},
+			"gue 4in6":  {oneBackend(protocol, service4, ModeGUE, "2001:db8:2::11", 80), in4, in4.towards(0x11).insideGUE("2001:db8:2::1", "2001:db8:2::11")},
+			"gue 6in6":  {oneBackend(protocol, service6, ModeGUE, "2001:db8:2::11", 80), in6, in6.towards(0x11).insideGUE("2001:db8:2::1", "2001:db8:2::11")},
 			"kept port": {oneBackend(protocol, service4, ModeNAT, "198.51.100.11", 0), in4, in4.towards(11).translated("198.51.100.1", 5000, "198.51.100.11", 80)},
 		} {
 			t.Run(protocol.String()+" "+name, func(t *testing.T) {
@@ -137,7 +148,7 @@ func TestForwardOddities(t *testing.T) {
 		"extension headers":  with(tcp6, extensions),
 		"large":              with(tcp4, func(p *packet) { p.payload = string(make([]byte, 1400)) }),
 	} {
-		for _, mode := range []Mode{ModeNAT, ModeL2, ModeIPIP} {
+		for _, mode := range []Mode{ModeNAT, ModeL2, ModeIPIP, ModeGUE} {
 			t.Run(fmt.Sprint(mode, " ", name), func(t *testing.T) {
 				h := h.here(t)
 				backend, self := "198.51.100.11", "198.51.100.1"
@@ -150,6 +161,8 @@ func TestForwardOddities(t *testing.T) {
 				switch mode {
 				case ModeNAT:
 					want = want.translated(self, 5000, backend, 80)
+				case ModeGUE:
+					want = want.insideGUE(self, backend)
 				case ModeIPIP:
 					want = want.inside(self, backend)
 				}

@@ -18,6 +18,11 @@ func TestDecap(t *testing.T) {
 		"6in4": inner6.inside("198.51.100.1", "198.51.100.11"),
 		"4in6": inner4.inside("2001:db8:2::1", "2001:db8:2::b"),
 		"6in6": inner6.inside("2001:db8:2::1", "2001:db8:2::b"),
+
+		"4 in gue in 4": inner4.insideGUE("198.51.100.1", "198.51.100.11"),
+		"6 in gue in 4": inner6.insideGUE("198.51.100.1", "198.51.100.11"),
+		"4 in gue in 6": inner4.insideGUE("2001:db8:2::1", "2001:db8:2::b"),
+		"6 in gue in 6": inner6.insideGUE("2001:db8:2::1", "2001:db8:2::b"),
 	} {
 		for tags := range 3 {
 			p := p.tagged([]uint16{7, 8}[:tags]...)
@@ -71,7 +76,20 @@ func TestDecapPass(t *testing.T) {
 	defer objects.Close()
 	fragment := fromClient(ProtocolTCP, client4, service4).inside("198.51.100.1", "198.51.100.11").frame(t)
 	fragment[14+6] |= 0x20
+	gue := func(place int, value byte) []byte { // with one byte of its 12 changed
+		frame := fromClient(ProtocolTCP, client4, service4).insideGUE("198.51.100.1", "198.51.100.11").frame(t)
+		frame[14+20+place] = value
+		return frame
+	}
 	for name, frame := range map[string][]byte{
+		"another UDP port": gue(3, 1),
+		"gue variant 1":    gue(8, 0x40),
+		"gue control":      gue(8, 0x20),
+		"gue options":      gue(8, 1),
+		"gue flags":        gue(10, 1),
+		"gue of ICMP":      gue(9, 1),
+		"cut gue":          gue(0, 0)[:14+20+11],
+
 		"TCP":      fromClient(ProtocolTCP, client4, service4).frame(t),
 		"TCP 6":    fromClient(ProtocolTCP, client6, service6).frame(t),
 		"fragment": fragment,

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"testing"
@@ -35,20 +36,19 @@ type packet struct {
 type outer struct {
 	source, target netip.Addr
 	flowLabel      uint32
+	port           uint16 // of gue, the source's; 0 is ipip
 }
 
 // frame serialises the packet with right lengths and checksums.
 func (p packet) frame(t testing.TB) []byte {
 	t.Helper()
-	var headers []gopacket.SerializableLayer
-	if p.outer != nil {
-		headers = append(headers, p.outer.header(p))
-	}
 	network := p.network()
-	headers = append(headers, network.(gopacket.SerializableLayer), gopacket.Payload(p.extensions), p.transport(network))
-	bytes := serialise(t, append(headers, gopacket.Payload(p.payload))...)
+	bytes := serialise(t, network.(gopacket.SerializableLayer), gopacket.Payload(p.extensions), p.transport(network), gopacket.Payload(p.payload))
 	if p.noChecksum {
 		clear(bytes[len(bytes)-len(p.payload)-2:][:2])
+	}
+	if p.outer != nil {
+		bytes = serialise(t, p.outer.network(p), gopacket.Payload(append(p.outer.gue(p, len(bytes)), bytes...)))
 	}
 	bytes = append(bytes, make([]byte, p.padding)...)
 	link := serialise(t, p.link()...)
@@ -126,11 +126,30 @@ func (p packet) transport(network gopacket.NetworkLayer) gopacket.SerializableLa
 	return tcp
 }
 
-// header is what Sluice puts around a packet.
-func (o *outer) header(inner packet) gopacket.SerializableLayer {
-	protocol := layers.IPProtocolIPv4
-	if inner.source.Is6() {
-		protocol = layers.IPProtocolIPv6
+// gue is what Sluice puts between the outer IP header and a packet of so many bytes.
+func (o *outer) gue(inner packet, length int) []byte {
+	if o.port == 0 {
+		return nil
+	}
+	header := binary.BigEndian.AppendUint16(nil, o.port)
+	header = binary.BigEndian.AppendUint16(header, 6080)
+	header = binary.BigEndian.AppendUint16(header, uint16(12+length))
+	return append(header, 0, 0, 0, byte(ipProtocol(inner.source)), 0, 0)
+}
+
+// ipProtocol is what says that an IP packet of the address's family is inside.
+func ipProtocol(a netip.Addr) layers.IPProtocol {
+	if a.Is4() {
+		return layers.IPProtocolIPv4
+	}
+	return layers.IPProtocolIPv6
+}
+
+// network is the outer IP header.
+func (o *outer) network(inner packet) gopacket.SerializableLayer {
+	protocol := ipProtocol(inner.source)
+	if o.port != 0 {
+		protocol = layers.IPProtocolUDP
 	}
 	if o.source.Is4() {
 		return &layers.IPv4{
