@@ -172,12 +172,18 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 	return result == NEXT ? TO_BACKEND : result;
 }
 
+/* Whether the packet is long enough for its ICMP header, at an offset. */
+always_inline int has_icmp(const struct packet *p, __u32 offset)
+{
+	return offset + sizeof(struct icmp) <= p->length;
+}
+
 always_inline int icmp4(struct xdp_md *ctx, struct packet *p)
 {
 	const struct iphdr *ip = at(ctx, p->l3);
 	const struct icmp *icmp = (void *)(ip + 1);
 
-	if ((void *)(icmp + 1) > data_end(ctx))
+	if ((void *)(icmp + 1) > data_end(ctx) || !has_icmp(p, sizeof(*ip)))
 		return PASS_MALFORMED;
 	return icmp->type == ICMP4_ECHO ? echo4(ctx, p) : error4(ctx, p);
 }
@@ -187,7 +193,7 @@ always_inline int icmp6(struct xdp_md *ctx, struct packet *p)
 	const struct ipv6hdr *ip = at(ctx, p->l3);
 	const struct icmp *icmp = (void *)(ip + 1);
 
-	if ((void *)(icmp + 1) > data_end(ctx))
+	if ((void *)(icmp + 1) > data_end(ctx) || !has_icmp(p, sizeof(*ip)))
 		return PASS_MALFORMED;
 	return icmp->type == ICMP6_ECHO ? echo6(ctx, p) : error6(ctx, p);
 }

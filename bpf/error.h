@@ -21,6 +21,12 @@ always_inline int is_error6(__u8 type)
 	return type >= 1 && type <= 4;
 }
 
+/* Whether the packet goes as far as the ports that it quotes. */
+always_inline int is_quoted(const struct packet *p)
+{
+	return p->l4 + 2 * sizeof(__be16) <= p->l3 + p->length;
+}
+
 /* Fills in the tuple that an answer to the quoted packet would have, which is
  * the key of its flow, and the offset of its ports.
  */
@@ -38,11 +44,9 @@ always_inline int parse_quote4(const struct xdp_md *ctx, struct packet *p,
 		return PASS_NO_SERVICE;
 	if ((ip->frag_off | quoted->frag_off) & bpf_htons(IPV4_FRAGMENT_OFFSET))
 		return PASS_FRAGMENT;
-	p->length = bpf_ntohs(ip->tot_len);
 	p->l4 = p->l3 + sizeof(*ip) + sizeof(*icmp) + quoted->ihl * 4;
 	ports = at(ctx, p->l4);
-	if ((void *)(ports + 2) > data_end(ctx) ||
-	    p->l3 + p->length > frame_length(ctx))
+	if ((void *)(ports + 2) > data_end(ctx) || !is_quoted(p))
 		return PASS_MALFORMED;
 	answer->source = quoted->daddr;
 	answer->destination = quoted->saddr;
@@ -64,9 +68,6 @@ always_inline int parse_quote6(struct xdp_md *ctx, struct packet *p,
 	if ((void *)(quoted + 1) > data_end(ctx) || ip->nexthdr != IPPROTO_ICMPV6 ||
 	    !is_error6(icmp->type))
 		return PASS_NO_SERVICE;
-	p->length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
-	if (p->l3 + p->length > frame_length(ctx))
-		return PASS_MALFORMED;
 	__builtin_memcpy(answer->source, &quoted->daddr, sizeof(answer->source));
 	__builtin_memcpy(answer->destination, &quoted->saddr,
 			 sizeof(answer->destination));
@@ -83,7 +84,7 @@ always_inline int parse_quote6(struct xdp_md *ctx, struct packet *p,
 	if (p->l4 > MAX_L4)
 		return PASS_EXTENSION_HEADERS;
 	ports = at(ctx, p->l4);
-	if ((void *)(ports + 2) > data_end(ctx))
+	if ((void *)(ports + 2) > data_end(ctx) || !is_quoted(p))
 		return PASS_MALFORMED;
 	answer->ports.source = ports[1];
 	answer->ports.destination = ports[0];

@@ -59,6 +59,10 @@ always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tupl
 
 	if ((void *)(ip + 1) > data_end(ctx) || ip->version != 4 || ip->ihl < 5)
 		return PASS_MALFORMED;
+	p->l4 = p->l3 + ip->ihl * 4;
+	p->length = bpf_ntohs(ip->tot_len);
+	if (p->l3 + p->length < p->l4 || p->l3 + p->length > p->frame)
+		return PASS_MALFORMED;
 	t->ports.protocol = ip->protocol;
 	if (!has_ports(ip->protocol))
 		return PASS_NO_SERVICE;
@@ -67,12 +71,8 @@ always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tupl
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
 		p->fragment = LATER_FRAGMENT;
 	p->id = ip->id;
-	p->length = bpf_ntohs(ip->tot_len);
-	if (p->l3 + p->length > frame_length(ctx))
-		return PASS_MALFORMED;
 	t->source = ip->saddr;
 	t->destination = ip->daddr;
-	p->l4 = p->l3 + ip->ihl * 4;
 	return p->fragment == LATER_FRAGMENT ? NEXT : parse_ports(ctx, p, &t->ports);
 }
 
@@ -156,7 +156,7 @@ always_inline int parse6(struct xdp_md *ctx, struct packet *p, struct tuple6 *t)
 	if ((void *)(ip + 1) > data_end(ctx) || ip->version != 6)
 		return PASS_MALFORMED;
 	p->length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
-	if (p->l3 + p->length > frame_length(ctx))
+	if (p->l3 + p->length > p->frame)
 		return PASS_MALFORMED;
 	__builtin_memcpy(t->source, &ip->saddr, sizeof(t->source));
 	__builtin_memcpy(t->destination, &ip->daddr, sizeof(t->destination));

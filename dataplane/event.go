@@ -1,10 +1,10 @@
 package dataplane
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -102,9 +102,8 @@ func readEvent(reader *ringbuf.Reader) (*balancerEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	event := new(balancerEvent)
-	if _, err := binary.Decode(record.RawSample, binary.NativeEndian, event); err != nil {
-		return nil, fmt.Errorf("reading an event: %w", err)
+	if len(record.RawSample) < int(unsafe.Sizeof(balancerEvent{})) {
+		return nil, fmt.Errorf("an event has %d bytes", len(record.RawSample))
 	}
-	return event, nil
+	return (*balancerEvent)(unsafe.Pointer(&record.RawSample[0])), nil // a copy of its own
 }
