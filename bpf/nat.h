@@ -132,21 +132,58 @@ always_inline int claim_port(void *replies, struct ports *key,
 	return -1;
 }
 
-/* claim_port of one family. Functions of their own, so that the verifier walks
- * the loop once and not once for every way to get here.
+/* What the replies to a packet will be known by, and the way back that they get.
+ * It is kept apart from the stack, which is small, and where functions that are
+ * not inlined can use it as a key on every kernel.
  */
-__noinline int claim_port4(struct tuple4 *key, const struct reply4 *value, __u32 hash)
+struct claim4 {
+	struct tuple4 back;
+	struct reply4 reply;
+};
+
+struct claim6 {
+	struct tuple6 back;
+	struct reply6 reply;
+};
+
+MAP(claims4, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct claim4, 0);
+MAP(claims6, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct claim6, 0);
+
+always_inline struct claim4 *claim4(void)
 {
-	if (!key || !value)
-		return -1;
-	return claim_port(&replies4, &key->ports, &value->head, sizeof(*value), hash);
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&claims4, &zero);
 }
 
-__noinline int claim_port6(struct tuple6 *key, const struct reply6 *value, __u32 hash)
+always_inline struct claim6 *claim6(void)
 {
-	if (!key || !value)
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&claims6, &zero);
+}
+
+/* claim_port for the claim of one family. Functions of their own, so that the
+ * verifier walks the loop once and not once for every way to get here.
+ */
+__noinline int claim_port4(__u32 hash)
+{
+	struct claim4 *c = claim4();
+
+	if (!c)
 		return -1;
-	return claim_port(&replies6, &key->ports, &value->head, sizeof(*value), hash);
+	return claim_port(&replies4, &c->back.ports, &c->reply.head, sizeof(c->reply),
+			  hash);
+}
+
+__noinline int claim_port6(__u32 hash)
+{
+	struct claim6 *c = claim6();
+
+	if (!c)
+		return -1;
+	return claim_port(&replies6, &c->back.ports, &c->reply.head, sizeof(c->reply),
+			  hash);
 }
 
 /* Confirms or restores the way back of a remembered flow. Returns -1 when its
@@ -220,95 +257,97 @@ always_inline void describe_flow(const struct choice *c, const struct ports *bac
 	flow->seen = now;
 }
 
-/* Remembers a new flow, and fills in its port in back. Returns NEXT or the enum
- * reason to drop the packet for.
- */
+/* Remembers a new flow, and fills in its port in the claim. */
 always_inline int open_flow4(const struct choice *c, const struct tuple4 *t,
-			     struct tuple4 *back, const struct reply4 *reply)
+			     struct claim4 *claim)
 {
-	struct flow4 flow = { .source = back->destination };
+	const struct reply *reply = &claim->reply.head;
+	struct flow4 flow = { .source = claim->back.destination };
 
-	if (claim_port4(back, reply, c->hash))
+	if (claim_port4(c->hash))
 		return DROP_NAT_PORTS_EXHAUSTED;
-	describe_flow(c, &back->ports, reply->head.state, reply->head.seen, &flow.head);
+	describe_flow(c, &claim->back.ports, reply->state, reply->seen, &flow.head);
 	if (bpf_map_update_elem(&flows4, t, &flow, BPF_ANY))
 		return DROP_FLOW_TABLE_FULL;
 	return NEXT;
 }
 
 always_inline int open_flow6(const struct choice *c, const struct tuple6 *t,
-			     struct tuple6 *back, const struct reply6 *reply)
+			     struct claim6 *claim)
 {
+	const struct reply *reply = &claim->reply.head;
 	struct flow6 flow = {};
 
-	__builtin_memcpy(flow.source, back->destination, sizeof(flow.source));
-	if (claim_port6(back, reply, c->hash))
+	__builtin_memcpy(flow.source, claim->back.destination, sizeof(flow.source));
+	if (claim_port6(c->hash))
 		return DROP_NAT_PORTS_EXHAUSTED;
-	describe_flow(c, &back->ports, reply->head.state, reply->head.seen, &flow.head);
+	describe_flow(c, &claim->back.ports, reply->state, reply->seen, &flow.head);
 	if (bpf_map_update_elem(&flows6, t, &flow, BPF_ANY))
 		return DROP_FLOW_TABLE_FULL;
 	return NEXT;
 }
 
-/* Finds or makes the translation of a packet from a client: back is the tuple
+/* Finds or makes the translation of a packet from a client: the rest of the tuple
  * that its backend will reply with.
  */
 always_inline int translate4(const struct xdp_md *ctx, const struct packet *p,
 			     const struct choice *c, const struct tuple4 *t,
-			     struct tuple4 *back)
+			     struct claim4 *claim)
 {
 	struct flow4 *flow = (struct flow4 *)c->flow;
+	struct reply4 *reply = &claim->reply;
 	__u32 now = tick();
 	__u8 state = next_state(c->flow, p, t->ports.protocol, now);
-	struct reply4 reply = {
-		.client = t->source,
-		.service = t->destination,
-	};
 
 	if (flow) {
-		back->destination = flow->source;
-		back->ports.destination = flow->head.nat_port;
+		claim->back.destination = flow->source;
+		claim->back.ports.destination = flow->head.nat_port;
 		if (flow->head.seen == now && flow->head.state == state)
 			return NEXT;
 	}
-	describe_reply(ctx, p, c, &t->ports, state, now, &reply.head);
+	reply->client = t->source;
+	reply->service = t->destination;
+	describe_reply(ctx, p, c, &t->ports, state, now, &reply->head);
 	if (flow) {
 		flow->head.seen = now;
 		flow->head.state = state;
-		if (!keep_reply(&replies4, &back->ports, &reply.head, sizeof(reply)))
+		if (!keep_reply(&replies4, &claim->back.ports, &reply->head,
+				sizeof(*reply)))
 			return NEXT;
 	}
-	back->destination = c->backend->source[0];
-	return open_flow4(c, t, back, &reply);
+	claim->back.destination = c->backend->source[0];
+	return open_flow4(c, t, claim);
 }
 
 always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
 			     const struct choice *c, const struct tuple6 *t,
-			     struct tuple6 *back)
+			     struct claim6 *claim)
 {
 	struct flow6 *flow = (struct flow6 *)c->flow;
+	struct reply6 *reply = &claim->reply;
 	__u32 now = tick();
 	__u8 state = next_state(c->flow, p, t->ports.protocol, now);
-	struct reply6 reply = {};
 
 	if (flow) {
-		__builtin_memcpy(back->destination, flow->source, sizeof(flow->source));
-		back->ports.destination = flow->head.nat_port;
+		__builtin_memcpy(claim->back.destination, flow->source,
+				 sizeof(flow->source));
+		claim->back.ports.destination = flow->head.nat_port;
 		if (flow->head.seen == now && flow->head.state == state)
 			return NEXT;
 	}
-	__builtin_memcpy(reply.client, t->source, sizeof(reply.client));
-	__builtin_memcpy(reply.service, t->destination, sizeof(reply.service));
-	describe_reply(ctx, p, c, &t->ports, state, now, &reply.head);
+	__builtin_memcpy(reply->client, t->source, sizeof(reply->client));
+	__builtin_memcpy(reply->service, t->destination, sizeof(reply->service));
+	describe_reply(ctx, p, c, &t->ports, state, now, &reply->head);
 	if (flow) {
 		flow->head.seen = now;
 		flow->head.state = state;
-		if (!keep_reply(&replies6, &back->ports, &reply.head, sizeof(reply)))
+		if (!keep_reply(&replies6, &claim->back.ports, &reply->head,
+				sizeof(*reply)))
 			return NEXT;
 	}
-	__builtin_memcpy(back->destination, c->backend->source,
-			 sizeof(back->destination));
-	return open_flow6(c, t, back, &reply);
+	__builtin_memcpy(claim->back.destination, c->backend->source,
+			 sizeof(claim->back.destination));
+	return open_flow6(c, t, claim);
 }
 
 /* A packet from a client goes on to its backend. */
@@ -316,17 +355,20 @@ always_inline int nat4(struct xdp_md *ctx, const struct packet *p,
 		       const struct choice *c, const struct tuple4 *t)
 {
 	const struct backend *b = c->backend;
-	struct tuple4 back = {
+	struct claim4 *claim = claim4();
+	int result = check_ttl4(ctx, p);
+
+	if (!claim)
+		return DROP_NAT_PORTS_EXHAUSTED;
+	claim->back = (struct tuple4) {
 		.ports.source = b->port ? b->port : t->ports.destination,
 		.ports.protocol = t->ports.protocol,
 		.source = b->address[0],
 	};
-	int result = check_ttl4(ctx, p);
-
 	if (result == NEXT)
-		result = translate4(ctx, p, c, t, &back);
+		result = translate4(ctx, p, c, t, claim);
 	if (result == NEXT)
-		result = rewrite4(ctx, p, t, &back);
+		result = rewrite4(ctx, p, t, &claim->back);
 	if (result == NEXT)
 		result = write_link(ctx, p, 0, p->ethertype);
 	return result;
@@ -336,17 +378,20 @@ always_inline int nat6(struct xdp_md *ctx, const struct packet *p,
 		       const struct choice *c, const struct tuple6 *t)
 {
 	const struct backend *b = c->backend;
-	struct tuple6 back = {
-		.ports.source = b->port ? b->port : t->ports.destination,
-		.ports.protocol = t->ports.protocol,
-	};
+	struct claim6 *claim = claim6();
 	int result = check_ttl6(ctx, p);
 
-	__builtin_memcpy(back.source, b->address, sizeof(back.source));
+	if (!claim)
+		return DROP_NAT_PORTS_EXHAUSTED;
+	claim->back.ports = (struct ports) {
+		.source = b->port ? b->port : t->ports.destination,
+		.protocol = t->ports.protocol,
+	};
+	__builtin_memcpy(claim->back.source, b->address, sizeof(claim->back.source));
 	if (result == NEXT)
-		result = translate6(ctx, p, c, t, &back);
+		result = translate6(ctx, p, c, t, claim);
 	if (result == NEXT)
-		result = rewrite6(ctx, p, t, &back);
+		result = rewrite6(ctx, p, t, &claim->back);
 	if (result == NEXT)
 		result = write_link(ctx, p, 0, p->ethertype);
 	return result;

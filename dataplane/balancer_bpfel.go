@@ -59,6 +59,18 @@ const (
 	balancerCauseCAUSE_REPLY         balancerCause = 5
 )
 
+type balancerClaim4 struct {
+	_     structs.HostLayout
+	Back  balancerTuple4
+	Reply balancerReply4
+}
+
+type balancerClaim6 struct {
+	_     structs.HostLayout
+	Back  balancerTuple6
+	Reply balancerReply6
+}
+
 type balancerCounters struct {
 	_        structs.HostLayout
 	Packets  uint64
@@ -345,6 +357,8 @@ type balancerVerdict struct {
 const (
 	balancerMapBackends       = "backends"
 	balancerMapBuckets        = "buckets"
+	balancerMapClaims4        = "claims4"
+	balancerMapClaims6        = "claims6"
 	balancerMapCounters       = "counters"
 	balancerMapDevices        = "devices"
 	balancerMapErrorBudget    = "error_budget"
@@ -427,6 +441,8 @@ type balancerProgramSpecs struct {
 type balancerMapSpecs struct {
 	Backends    *ebpf.MapSpec `ebpf:"backends"`
 	Buckets     *ebpf.MapSpec `ebpf:"buckets"`
+	Claims4     *ebpf.MapSpec `ebpf:"claims4"`
+	Claims6     *ebpf.MapSpec `ebpf:"claims6"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Devices     *ebpf.MapSpec `ebpf:"devices"`
 	ErrorBudget *ebpf.MapSpec `ebpf:"error_budget"`
@@ -483,6 +499,8 @@ func (o *balancerObjects) Close() error {
 type balancerMaps struct {
 	Backends    *ebpf.Map `ebpf:"backends"`
 	Buckets     *ebpf.Map `ebpf:"buckets"`
+	Claims4     *ebpf.Map `ebpf:"claims4"`
+	Claims6     *ebpf.Map `ebpf:"claims6"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Devices     *ebpf.Map `ebpf:"devices"`
 	ErrorBudget *ebpf.Map `ebpf:"error_budget"`
@@ -508,6 +526,8 @@ func (m *balancerMaps) Close() error {
 	return _BalancerClose(
 		m.Backends,
 		m.Buckets,
+		m.Claims4,
+		m.Claims6,
 		m.Counters,
 		m.Devices,
 		m.ErrorBudget,

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -208,8 +209,11 @@ func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error)
 	return spec, nil
 }
 
+// transient maps hold nothing from one packet to the next.
+var transient = []string{"events", "scratch", "claims4", "claims6"}
+
 // isPinned tells the maps that outlive the process from those that belong to one program.
-func isPinned(name string) bool { return name[0] != '.' && name != "events" && name != "scratch" }
+func isPinned(name string) bool { return name[0] != '.' && !slices.Contains(transient, name) }
 
 // size sets the sizes of the maps.
 func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
