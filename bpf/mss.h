@@ -32,12 +32,23 @@ always_inline void lower_mss(struct tcphdr *tcp, __be16 *mss, __u32 offset,
 		update(&tcp->check, replace16(old, new));
 }
 
+/* The bytes to the option behind one, 0 for one that is none. Without branches, so
+ * that the verifier walks one way for all kinds of options.
+ */
+always_inline __u32 option_length(const __u8 *option)
+{
+	__u64 nop = (opaque(option[0] ^ TCP_OPTION_NOP) - 1) >> 63;
+	__u64 length = nop + (1 - nop) * option[1];
+
+	return length + nop < 2 ? 0 : length;
+}
+
 /* Lowers the MSS option of the TCP header at l4. A function of its own, so that
  * the verifier walks the loop once. Returns 0.
  */
 __noinline int clamp_mss(struct xdp_md *ctx, __u32 l4, __u16 highest)
 {
-	__u32 offset = sizeof(struct tcphdr), end;
+	__u32 offset = sizeof(struct tcphdr), end, length;
 	struct tcphdr *tcp;
 
 	if (l4 > MAX_L4)
@@ -49,23 +60,21 @@ __noinline int clamp_mss(struct xdp_md *ctx, __u32 l4, __u16 highest)
 	for (int i = 0; i < MAX_TCP - (int)sizeof(*tcp); i++) {
 		__u8 *option;
 
-		if (offset + MSS_LENGTH > end || offset + MSS_LENGTH > MAX_TCP)
+		offset = opaque(offset);
+		if (offset > MAX_TCP - MSS_LENGTH || offset + MSS_LENGTH > end)
 			return 0;
 		option = (void *)tcp + offset;
 		if ((void *)(option + MSS_LENGTH) > data_end(ctx) ||
 		    option[0] == TCP_OPTION_END)
 			return 0;
-		if (option[0] == TCP_OPTION_NOP) {
-			offset++;
-			continue;
-		}
-		if (option[0] == TCP_OPTION_MSS && option[1] == MSS_LENGTH) {
+		length = option_length(option);
+		if (option[0] == TCP_OPTION_MSS && length == MSS_LENGTH) {
 			lower_mss(tcp, (__be16 *)(option + 2), offset, highest);
 			return 0;
 		}
-		if (option[1] < 2)
+		if (!length)
 			return 0;
-		offset += option[1];
+		offset += length;
 	}
 	return 0;
 }

@@ -36,23 +36,20 @@ always_inline const struct server *
 find_server(struct xdp_md *ctx, const struct packet *p, const struct service *s)
 {
 	struct server_key key = { .service = p->verdict.service };
-	__u64 length = s->quic_length;
+	__u64 last = (s->quic_length - 1) & (sizeof(key.id) - 1); /* 0 to 14 */
 	const __u8 *first;
 	__u32 offset;
 
-	if (length < 1 || p->fragment == LATER_FRAGMENT)
+	if (p->fragment == LATER_FRAGMENT)
 		return NULL;
-	length = opaque(length); /* one comparison at a time for the verifier */
-	if (length >= sizeof(key.id))
-		return NULL;
-	offset = opaque(find_connection_id(ctx, p, length));
+	offset = opaque(find_connection_id(ctx, p, last + 1));
 	if (!offset || offset > MAX_L4 + 16)
 		return NULL;
 	first = at(ctx, offset);
 	if ((void *)(first + 1) > data_end(ctx) || *first >> 5 != s->quic_config ||
 	    *first >> 5 == QUIC_UNROUTABLE)
 		return NULL;
-	if (bpf_xdp_load_bytes(ctx, offset + 1, key.id, length))
+	if (bpf_xdp_load_bytes(ctx, offset + 1, key.id, last + 1))
 		return NULL;
 	return bpf_map_lookup_elem(&servers, &key);
 }
