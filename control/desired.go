@@ -43,6 +43,7 @@ func (r rules) update(m *Manifest, ref string, p ServicePatch) (Service, error) 
 			probe.merge(*p.Probe)
 			s.Probe = &probe
 		}
+		s.Apply(p)
 		return nil
 	})
 }
@@ -97,6 +98,8 @@ func (r rules) updateBackend(m *Manifest, service, ref string, p BackendPatch) (
 		if p.State != nil {
 			b.State = *p.State
 		}
+		replace(&b.Set, p.Set)
+		replace(&b.ServerID, p.ServerID)
 		return nil
 	})
 	if err != nil {
@@ -288,9 +291,10 @@ func (s *Service) find(ref string) (int, error) {
 func (b *Backend) place() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
 
 func (s *Service) equal(o *Service) bool {
-	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) &&
+	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Selection.equal(o.Selection) &&
 		slices.EqualFunc(s.Backends, o.Backends, func(a, b Backend) bool {
-			return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State
+			return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State &&
+				a.Set == b.Set && a.ServerID == b.ServerID && a.MAC == b.MAC
 		})
 }
 

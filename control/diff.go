@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sluicelb/sluice/dataplane"
 )
 
 // pair is an object before and after a change; one of both may be nil.
@@ -128,6 +130,11 @@ func (s *Service) changesSince(before *Service) string {
 	d.add("probe.timeout", orDefault(was.Timeout), orDefault(is.Timeout))
 	d.add("probe.rise", orDefault(was.Rise), orDefault(is.Rise))
 	d.add("probe.fall", orDefault(was.Fall), orDefault(is.Fall))
+	d.add("hash", before.Hash, s.Hash)
+	d.add("clamp-mss", before.ClampMSS, s.ClampMSS)
+	d.add("quic", orOff(before.QUIC), orOff(s.QUIC))
+	d.add("limit", orOff(before.Limit), orOff(s.Limit))
+	d.sources(before.Sources, s.Sources)
 	return strings.Join(d, ", ")
 }
 
@@ -137,6 +144,9 @@ func (b *Backend) changesSince(before *Backend) string {
 	d.add("address", before.defaultName(true), b.defaultName(true))
 	d.add("weight", *before.Weight, *b.Weight)
 	d.add("state", before.State, b.State)
+	d.add("set", orDefault(before.Set), orDefault(b.Set))
+	d.add("server-id", orOff(before.ServerID), orOff(b.ServerID))
+	d.add("mac", orOff(before.MAC), orOff(b.MAC))
 	return strings.Join(d, ", ")
 }
 
@@ -147,6 +157,29 @@ func (d *details) add(field string, before, after any) {
 	if before != after {
 		*d = append(*d, fmt.Sprintf("%s %v -> %v", field, before, after))
 	}
+}
+
+// sources says which rules come and go; one that changes does both.
+func (d *details) sources(before, after []dataplane.SourceRule) {
+	for _, rule := range before {
+		if !slices.Contains(after, rule) {
+			*d = append(*d, "source "+rule.String()+" removed")
+		}
+	}
+	for _, rule := range after {
+		if !slices.Contains(before, rule) {
+			*d = append(*d, "source "+rule.String()+" added")
+		}
+	}
+}
+
+// orOff is for what is off when it is zero.
+func orOff[T comparable](value T) any {
+	var zero T
+	if value == zero {
+		return "off"
+	}
+	return value
 }
 
 func orDefault[T comparable](value T) any {

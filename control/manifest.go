@@ -13,21 +13,29 @@ import (
 
 // serviceFile is a Service as people write it: the address may carry the port.
 type serviceFile struct {
-	Name     string             `json:"name"`
-	Address  endpoint           `json:"address"`
-	Port     *uint16            `json:"port"`
-	Protocol dataplane.Protocol `json:"protocol"`
-	Mode     *dataplane.Mode    `json:"mode"`
-	Probe    *Probe             `json:"probe"`
-	Backends []backendFile      `json:"backends"`
+	Name     string                 `json:"name"`
+	Address  endpoint               `json:"address"`
+	Port     *uint16                `json:"port"`
+	Protocol dataplane.Protocol     `json:"protocol"`
+	Mode     *dataplane.Mode        `json:"mode"`
+	Probe    *Probe                 `json:"probe"`
+	Hash     dataplane.Hash         `json:"hash"`
+	ClampMSS dataplane.MSS          `json:"clamp-mss"`
+	QUIC     dataplane.QUIC         `json:"quic"`
+	Limit    dataplane.Limit        `json:"limit"`
+	Sources  []dataplane.SourceRule `json:"sources"`
+	Backends []backendFile          `json:"backends"`
 }
 
 type backendFile struct {
-	Name    string   `json:"name"`
-	Address endpoint `json:"address"`
-	Port    *uint16  `json:"port"`
-	Weight  *int     `json:"weight"`
-	State   State    `json:"state"`
+	Name     string             `json:"name"`
+	Address  endpoint           `json:"address"`
+	Port     *uint16            `json:"port"`
+	Weight   *int               `json:"weight"`
+	State    State              `json:"state"`
+	Set      string             `json:"set"`
+	ServerID dataplane.ServerID `json:"server-id"`
+	MAC      MAC                `json:"mac"`
 }
 
 // endpoint is an address with or without a port.
@@ -97,14 +105,18 @@ func (f *serviceFile) service() (Service, *FieldError) {
 	}
 	s := Service{
 		Name: f.Name, Address: f.Address.address, Port: port, Protocol: f.Protocol, Mode: f.Mode, Probe: f.Probe,
-		Backends: make([]Backend, len(f.Backends)),
+		Selection: Selection{Hash: f.Hash, ClampMSS: f.ClampMSS, QUIC: f.QUIC, Limit: f.Limit, Sources: f.Sources},
+		Backends:  make([]Backend, len(f.Backends)),
 	}
 	for i, b := range f.Backends {
 		port, err := b.Address.portOr(b.Port)
 		if err != nil {
 			return Service{}, err.under(fmt.Sprintf("backends[%d]", i), "")
 		}
-		s.Backends[i] = Backend{Name: b.Name, Address: b.Address.address, Port: port, Weight: b.Weight, State: b.State}
+		s.Backends[i] = Backend{
+			Name: b.Name, Address: b.Address.address, Port: port, Weight: b.Weight, State: b.State,
+			Set: b.Set, ServerID: b.ServerID, MAC: b.MAC,
+		}
 	}
 	return s, nil
 }

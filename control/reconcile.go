@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -335,8 +336,8 @@ func (r *reconciler) remains() []string {
 // evaluation is a service with the states that its backends have by wish and by health.
 type evaluation struct {
 	service  dataplane.Service
-	backends []condition // in the order of the desired state
-	panicked bool        // all are unhealthy, so all are used
+	backends []condition     // in the order of the desired state
+	panicked map[string]bool // sets of which all are unhealthy, so all are used
 }
 
 // condition is the state of a backend and why.
@@ -346,35 +347,46 @@ type condition struct {
 	since time.Time
 }
 
-// evaluate says what the kernel should do for a service now. When every backend that should take flows is
-// unhealthy, all of them do: a slow answer is better than none.
+// evaluate says what the kernel should do for a service now. When every backend of a set that should take flows
+// is unhealthy, all of them do: a slow answer is better than none.
 func (r *reconciler) evaluate(s *Service) evaluation {
 	e := evaluation{
-		service:  dataplane.Service{ServiceKey: s.Key(), Mode: *s.Mode},
+		service: dataplane.Service{
+			ServiceKey: s.Key(), Mode: *s.Mode,
+			Hash: s.Hash, ClampMSS: s.ClampMSS, QUIC: s.QUIC, Limit: s.Limit, Sources: s.Sources,
+		},
 		backends: make([]condition, len(s.Backends)),
+		panicked: make(map[string]bool),
 	}
-	usable, healthy := 0, 0
+	usable, healthy := make(map[string]int), make(map[string]int)
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		c := r.condition(s.Key(), b)
 		e.backends[i] = c
 		if b.State == StateUp && *b.Weight > 0 {
-			usable++
+			usable[b.Set]++
 			if c.state == StateUp {
-				healthy++
+				healthy[b.Set]++
 			}
 		}
 	}
-	e.panicked = usable > 0 && healthy == 0
+	for set := range usable {
+		if healthy[set] == 0 {
+			e.panicked[set] = true
+		}
+	}
 	for i := range s.Backends {
-		e.service.Backends = append(e.service.Backends, s.Backends[i].effective(e.backends[i], e.panicked))
+		b := &s.Backends[i]
+		e.service.Backends = append(e.service.Backends, b.effective(e.backends[i], e.panicked[b.Set]))
 	}
 	return e
 }
 
 // effective is a backend as the kernel is told.
 func (b *Backend) effective(c condition, panicked bool) dataplane.Backend {
-	effective := dataplane.Backend{Address: b.Address, Port: b.Port, Down: c.state == StateDown}
+	effective := dataplane.Backend{
+		Address: b.Address, Port: b.Port, Down: c.state == StateDown, Set: b.Set, ServerID: b.ServerID,
+	}
 	if panicked && b.State == StateUp {
 		effective.Down = false
 	}
@@ -401,15 +413,16 @@ func (r *reconciler) condition(key dataplane.ServiceKey, b *Backend) condition {
 
 // serviceState says how well a service does as a whole.
 func (e evaluation) serviceState(s *Service, failure error, unresolved bool) ServiceState {
-	serving := slices.ContainsFunc(e.service.Backends, func(b dataplane.Backend) bool { return b.Weight > 0 && !b.Down })
+	serving := make(map[string]bool) // each set, whether it does
 	lost := false
-	for i := range s.Backends {
+	for i, b := range e.service.Backends {
+		serving[b.Set] = serving[b.Set] || b.Weight > 0 && !b.Down
 		lost = lost || s.Backends[i].State == StateUp && e.backends[i].state != StateUp
 	}
 	switch {
-	case failure != nil, len(s.Backends) > 0 && !serving:
+	case failure != nil, slices.Contains(slices.Collect(maps.Values(serving)), false):
 		return ServiceFailed
-	case e.panicked:
+	case len(e.panicked) > 0:
 		return ServicePanic
 	case lost || unresolved:
 		return ServiceDegraded

@@ -20,13 +20,14 @@ type Manifest struct {
 // Service is the desired state of one service. What comes from the daemon has every field filled in,
 // except Probe, which stays as it was written so that it follows the daemon's defaults.
 type Service struct {
-	Name     string             `json:"name,omitempty" maxLength:"63" doc:"Lower-case letters, digits, '.' and '-'. Default: made of protocol, address and port"`
-	Address  netip.Addr         `json:"address" doc:"The virtual address that clients talk to"`
-	Port     uint16             `json:"port,omitempty" doc:"0 or absent is every port"`
-	Protocol dataplane.Protocol `json:"protocol,omitzero" enum:"tcp,udp" doc:"Default: tcp"`
-	Mode     *dataplane.Mode    `json:"mode,omitempty" enum:"nat,l2,ipip" doc:"Default: the daemon's defaults.mode"`
-	Probe    *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
-	Backends []Backend          `json:"backends,omitempty" nullable:"true"`
+	Name      string             `json:"name,omitempty" maxLength:"63" doc:"Lower-case letters, digits, '.' and '-'. Default: made of protocol, address and port"`
+	Address   netip.Addr         `json:"address" doc:"The virtual address that clients talk to"`
+	Port      uint16             `json:"port,omitempty" doc:"0 or absent is every port"`
+	Protocol  dataplane.Protocol `json:"protocol,omitzero" enum:"tcp,udp,sctp" doc:"Default: tcp"`
+	Mode      *dataplane.Mode    `json:"mode,omitempty" enum:"nat,l2,ipip,gue" doc:"Default: the daemon's defaults.mode"`
+	Probe     *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
+	Selection `yaml:",inline"`
+	Backends  []Backend `json:"backends,omitempty" nullable:"true"`
 }
 
 // Backend is the desired state of one backend of a service.
@@ -36,6 +37,10 @@ type Backend struct {
 	Port    uint16     `json:"port,omitempty" doc:"Default: the service's port. Only in nat mode it may differ"`
 	Weight  *int       `json:"weight,omitempty" minimum:"0" maximum:"1000" doc:"Default: 100. A backend with weight 0 takes no new flows"`
 	State   State      `json:"state,omitempty" enum:"up,draining,down" doc:"Default: up"`
+
+	Set      string             `json:"set,omitempty" maxLength:"63" doc:"Of backends, that sources send clients to. Default: the set of all other clients"`
+	ServerID dataplane.ServerID `json:"server-id,omitempty" doc:"What QUIC connection IDs name it by, in hexadecimal"`
+	MAC      MAC                `json:"mac,omitempty" doc:"Of its next hop, for sluice trace --config; a daemon finds it itself"`
 }
 
 // State is the state of a backend: as the user wishes it in a Backend, as it is in a BackendStatus.
@@ -94,8 +99,14 @@ var builtinDefaults = Defaults{
 // ServicePatch changes a service; nil fields leave what is there.
 type ServicePatch struct {
 	Name  *string         `json:"name,omitempty" maxLength:"63"`
-	Mode  *dataplane.Mode `json:"mode,omitempty" enum:"nat,l2,ipip"`
+	Mode  *dataplane.Mode `json:"mode,omitempty" enum:"nat,l2,ipip,gue"`
 	Probe *Probe          `json:"probe,omitempty" doc:"Its absent fields stay as they are"`
+
+	Hash     *dataplane.Hash         `json:"hash,omitempty"`
+	ClampMSS *dataplane.MSS          `json:"clamp-mss,omitempty"`
+	QUIC     *dataplane.QUIC         `json:"quic,omitempty" doc:"{} removes it"`
+	Limit    *dataplane.Limit        `json:"limit,omitempty" doc:"{} removes it"`
+	Sources  *[]dataplane.SourceRule `json:"sources,omitempty" doc:"All of them; [] removes them"`
 }
 
 // BackendPatch changes a backend; nil fields leave what is there.
@@ -103,6 +114,9 @@ type BackendPatch struct {
 	Name   *string `json:"name,omitempty" maxLength:"63"`
 	Weight *int    `json:"weight,omitempty" minimum:"0" maximum:"1000"`
 	State  *State  `json:"state,omitempty" enum:"up,draining,down"`
+
+	Set      *string             `json:"set,omitempty" maxLength:"63"`
+	ServerID *dataplane.ServerID `json:"server-id,omitempty" doc:"Empty removes it"`
 }
 
 // Duration is a time.Duration whose text is that of time.ParseDuration, such as "200ms".
@@ -166,6 +180,7 @@ func (s *Service) clone() Service {
 	c := *s
 	c.Mode = clonePointer(s.Mode)
 	c.Probe = clonePointer(s.Probe)
+	c.Selection = s.Selection.clone()
 	c.Backends = slices.Clone(s.Backends)
 	for i := range c.Backends {
 		c.Backends[i].Weight = clonePointer(c.Backends[i].Weight)
@@ -210,17 +225,17 @@ func (s *Service) check() *FieldError {
 		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address", s.Name, maxNameLength)
 	}
 	if _, err := s.Protocol.MarshalText(); err != nil {
-		return invalid("protocol", "%v (known: tcp, udp)", err)
+		return invalid("protocol", "%v (known: tcp, udp, sctp)", err)
 	}
 	if _, err := s.Mode.MarshalText(); err != nil {
-		return invalid("mode", "%v (known: nat, l2, ipip)", err)
+		return invalid("mode", "%v (known: nat, l2, ipip, gue)", err)
 	}
 	if s.Probe != nil {
 		if err := s.Probe.check(); err != nil {
 			return err.under("probe", "")
 		}
 	}
-	return nil
+	return s.checkSelection()
 }
 
 // completeBackends fills in the ports before the names, because these may contain them.
@@ -276,7 +291,7 @@ func (s *Service) checkBackends(probe Probe) *FieldError {
 		}
 		names[b.Name], places[place] = i, i
 	}
-	return nil
+	return s.checkReferences()
 }
 
 func (b *Backend) check(s *Service) *FieldError {
@@ -287,8 +302,8 @@ func (b *Backend) check(s *Service) *FieldError {
 	switch {
 	case b.Address == s.Address:
 		return invalid("address", "%s is the service's own", b.Address)
-	case b.Address.Is4() != s.Address.Is4() && *s.Mode != dataplane.ModeIPIP:
-		return invalid("address", "%s is not of the family of the service's %s, which only mode ipip allows", b.Address, s.Address)
+	case b.Address.Is4() != s.Address.Is4() && !s.Mode.Encapsulates():
+		return invalid("address", "%s is not of the family of the service's %s, which only modes ipip and gue allow", b.Address, s.Address)
 	case b.Port != s.Port && *s.Mode != dataplane.ModeNAT:
 		return invalid("port", "%d is not the service's %d, which only mode nat allows", b.Port, s.Port)
 	case *b.Weight < 0 || *b.Weight > MaxWeight:
@@ -298,7 +313,7 @@ func (b *Backend) check(s *Service) *FieldError {
 	case !own && !validName(b.Name):
 		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address but its own", b.Name, maxNameLength)
 	}
-	return nil
+	return b.checkSelection(s)
 }
 
 func checkAddress(a netip.Addr) *FieldError {

@@ -39,13 +39,14 @@ type ServiceStatus struct {
 	Name     string             `json:"name"`
 	Address  netip.Addr         `json:"address"`
 	Port     uint16             `json:"port"`
-	Protocol dataplane.Protocol `json:"protocol" enum:"tcp,udp"`
-	Mode     dataplane.Mode     `json:"mode" enum:"nat,l2,ipip"`
+	Protocol dataplane.Protocol `json:"protocol" enum:"tcp,udp,sctp"`
+	Mode     dataplane.Mode     `json:"mode" enum:"nat,l2,ipip,gue"`
 	Probe    Probe              `json:"probe" doc:"With the daemon's defaults filled in"`
-	State    ServiceState       `json:"state" enum:"ok,degraded,failed,panic"`
-	Error    string             `json:"error,omitempty" doc:"Why the kernel does not serve it as desired"`
-	Slots    int                `json:"slots" doc:"Size of the Maglev table"`
-	Backends []BackendStatus    `json:"backends" nullable:"false"`
+	Selection
+	State    ServiceState    `json:"state" enum:"ok,degraded,failed,panic"`
+	Error    string          `json:"error,omitempty" doc:"Why the kernel does not serve it as desired"`
+	Slots    int             `json:"slots" doc:"Size of the Maglev tables"`
+	Backends []BackendStatus `json:"backends" nullable:"false"`
 }
 
 // Key is what the kernel knows the service by.
@@ -60,11 +61,12 @@ type BackendStatus struct {
 	Port    uint16            `json:"port"`
 	Weight  int               `json:"weight" doc:"As desired"`
 	State   State             `json:"state" enum:"up,draining,down" doc:"As it is, by wish or by health"`
+	Set     string            `json:"set,omitempty" doc:"Of backends, that sources send clients to"`
 	Cause   string            `json:"cause,omitempty" doc:"Why it is in this state"`
 	Since   time.Time         `json:"since,omitzero" doc:"When it came into this state, as far as the daemon knows"`
 	NextHop dataplane.NextHop `json:"next-hop"`
 	dataplane.Counters
-	Share float64 `json:"share" doc:"Of the service's slots, 0..1"`
+	Share float64 `json:"share" doc:"Of the slots of its set of backends, 0..1"`
 }
 
 // VersionInfo says which program answers.
@@ -159,11 +161,15 @@ func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
 	inKernel, _ := d.dataplane.ServiceStatus(s.Key())
 	status := ServiceStatus{
 		Name: s.Name, Address: s.Address, Port: s.Port, Protocol: s.Protocol, Mode: *s.Mode,
-		Probe: s.probe(d.rules.defaults), Slots: inKernel.Slots, Backends: make([]BackendStatus, len(s.Backends)),
+		Probe: s.probe(d.rules.defaults), Selection: s.Selection, Slots: inKernel.Slots, Backends: make([]BackendStatus, len(s.Backends)),
 	}
 	known := make(map[netip.AddrPort]dataplane.BackendStatus, len(inKernel.Backends))
 	for _, b := range inKernel.Backends {
 		known[netip.AddrPortFrom(b.Address, b.Port)] = b
+	}
+	slots := make(map[string]int) // of each set's table
+	for i := range s.Backends {
+		slots[s.Backends[i].Set] += known[s.Backends[i].place()].Slots
 	}
 	unresolved := false
 	for i := range s.Backends {
@@ -171,10 +177,10 @@ func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
 		k := known[b.place()]
 		status.Backends[i] = BackendStatus{
 			Name: b.Name, Address: b.Address, Port: b.Port, Weight: *b.Weight,
-			State: c.state, Cause: c.cause, Since: c.since, NextHop: k.NextHop, Counters: k.Counters,
+			State: c.state, Set: b.Set, Cause: c.cause, Since: c.since, NextHop: k.NextHop, Counters: k.Counters,
 		}
-		if inKernel.Slots > 0 {
-			status.Backends[i].Share = float64(k.Slots) / float64(inKernel.Slots)
+		if slots[b.Set] > 0 {
+			status.Backends[i].Share = float64(k.Slots) / float64(slots[b.Set])
 		}
 		unresolved = unresolved || !k.NextHop.Resolved && b.State != StateDown
 	}

@@ -104,6 +104,8 @@ func (d *document) value(node ast.Node, v reflect.Value, path string) *FieldErro
 		return d.sliceValue(node, v, path)
 	case reflect.String:
 		return stringValue(node, v, path)
+	case reflect.Bool:
+		return boolValue(node, v, path)
 	default:
 		return numberValue(node, v, path)
 	}
@@ -192,6 +194,15 @@ func stringValue(node ast.Node, v reflect.Value, path string) *FieldError {
 	default:
 		return invalid(path, "%s is not a text (quotes make it one)", describe(node))
 	}
+	return nil
+}
+
+func boolValue(node ast.Node, v reflect.Value, path string) *FieldError {
+	truth, ok := node.(*ast.BoolNode)
+	if !ok {
+		return invalid(path, "%s is not true or false", describe(node))
+	}
+	v.SetBool(truth.Value)
 	return nil
 }
 

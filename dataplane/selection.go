@@ -112,6 +112,9 @@ type QUIC struct {
 	ServerIDLength uint8 `json:"server-id-length"` // bytes, 1..15
 }
 
+// String returns for example "0/4": the configuration and the length of server IDs.
+func (q QUIC) String() string { return fmt.Sprintf("%d/%d", q.Config, q.ServerIDLength) }
+
 // ServerID is a server ID of QUIC-LB, its bytes. Its text is hexadecimal.
 type ServerID string
 
@@ -124,10 +127,10 @@ func (s ServerID) MarshalText() ([]byte, error) { return []byte(s.String()), nil
 // maxServerID is the longest server ID of QUIC-LB, in bytes.
 const maxServerID = 15
 
-// UnmarshalText accepts 1 to 15 bytes in hexadecimal.
+// UnmarshalText accepts 1 to 15 bytes in hexadecimal, and nothing.
 func (s *ServerID) UnmarshalText(text []byte) error {
 	bytes, err := hex.DecodeString(string(text))
-	if err != nil || len(bytes) == 0 || len(bytes) > maxServerID {
+	if err != nil || len(bytes) > maxServerID {
 		return fmt.Errorf("%q is no server ID: 1 to %d bytes in hexadecimal, such as c0ffee", text, maxServerID)
 	}
 	*s = ServerID(bytes)
@@ -141,10 +144,31 @@ type Limit struct {
 	Prefix uint8  `json:"prefix,omitempty"` // leading bits of the source address that share a bucket; 0 is all
 }
 
+// String returns for example "100/s burst 200 prefix 24".
+func (l Limit) String() string {
+	text := fmt.Sprintf("%d/s", l.Rate)
+	if l.Burst != 0 {
+		text += fmt.Sprintf(" burst %d", l.Burst)
+	}
+	if l.Prefix != 0 {
+		text += fmt.Sprintf(" prefix %d", l.Prefix)
+	}
+	return text
+}
+
 // SourceRule says what becomes of a service's packets from a prefix. Of several rules the one with the
 // longest prefix decides; without one the backends without a set serve.
 type SourceRule struct {
-	Prefix netip.Prefix
-	Deny   bool   // dropped
-	Set    string // otherwise: the backends with this Set, "" are those without
+	Prefix netip.Prefix `json:"prefix"`
+	Deny   bool         `json:"deny,omitempty"` // dropped
+	Set    string       `json:"set,omitempty"`  // otherwise: the backends with this Set, "" are those without
+}
+
+// String returns for example "192.0.2.0/24=deny", "10.0.0.0/8=canary" or, for the backends without a set,
+// "10.0.0.0/8=".
+func (r SourceRule) String() string {
+	if r.Deny {
+		return r.Prefix.String() + "=deny"
+	}
+	return r.Prefix.String() + "=" + r.Set
 }

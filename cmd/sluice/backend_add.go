@@ -10,6 +10,7 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 	var name string
 	var weight *int
 	var state *control.State
+	var chosen control.BackendPatch
 	cmd := &cobra.Command{
 		Use:               "add SERVICE ADDRESS[:PORT]",
 		Short:             "Add a backend to a service, by default on the service's port",
@@ -25,6 +26,12 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 			if state != nil {
 				backend.State = *state
 			}
+			if chosen.Set != nil {
+				backend.Set = *chosen.Set
+			}
+			if chosen.ServerID != nil {
+				backend.ServerID = *chosen.ServerID
+			}
 			added, err := c.client().AddBackend(cmd.Context(), args[0], backend)
 			if err != nil {
 				return noService(err)
@@ -35,5 +42,6 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "", "`NAME`, by default the address")
 	weightFlag(cmd, &weight)
 	stateFlag(cmd, &state)
+	setFlags(cmd, &chosen)
 	return outputFlag(cmd)
 }

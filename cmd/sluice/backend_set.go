@@ -24,5 +24,6 @@ func newBackendSetCommand(c *cli) *cobra.Command {
 	optional(cmd, &patch.Name, "name", "new `NAME`", fromString)
 	weightFlag(cmd, &patch.Weight)
 	stateFlag(cmd, &patch.State)
+	setFlags(cmd, &patch)
 	return outputFlag(cmd)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,8 @@ import (
 func newCaptureCommand(c *cli) *cobra.Command {
 	var request control.CaptureRequest
 	var file string
-	var count uint64
-	var limit time.Duration
+	var count int
+	var limit control.Duration
 	cmd := &cobra.Command{
 		Use:   "capture -w FILE",
 		Short: "Write packets, as they come and as they leave, to a capture file",
@@ -40,7 +41,7 @@ A program that shows packets runs meanwhile; without a capture there is nothing 
 			defer stop()
 			if limit > 0 {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, limit)
+				ctx, cancel = context.WithTimeout(ctx, time.Duration(limit))
 				defer cancel()
 			}
 			return c.capture(ctx, request, file, count)
@@ -52,16 +53,26 @@ A program that shows packets runs meanwhile; without a capture there is nothing 
 	})
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "only packets that end for a `REASON` of status --reasons, or as to_backend or to_client")
 	completeFlag(cmd, "reason")
-	cmd.Flags().Uint32Var(&request.Every, "every", 1, "one of `N` packets, by chance")
-	cmd.Flags().Uint64Var(&count, "count", 0, "end after `N` packets; 0 is never")
-	cmd.Flags().DurationVar(&limit, "for", 0, "end after a `DURATION` such as 10s; 0 is never")
+	cmd.Flags().Func("every", "one of `N` packets, by chance", func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 32)
+		request.Every = uint32(n)
+		return positive(text, int(n), "a count above 0", err)
+	})
+	cmd.Flags().Func("count", "end after `N` packets", func(text string) (err error) {
+		count, err = strconv.Atoi(text)
+		return positive(text, count, "a count above 0", err)
+	})
+	cmd.Flags().Func("for", "end after a `DURATION` such as 10s", func(text string) error {
+		err := limit.UnmarshalText([]byte(text))
+		return positive(text, limit, "a duration above 0, such as 10s", err)
+	})
 	cmd.Flags().StringVarP(&file, "write", "w", "", "`FILE` to write; \"-\" is standard output")
 	_ = cmd.MarkFlagFilename("write", "pcap")
 	return cmd
 }
 
 // capture writes packets until ctx ends or there were count of them.
-func (c *cli) capture(ctx context.Context, request control.CaptureRequest, path string, count uint64) (err error) {
+func (c *cli) capture(ctx context.Context, request control.CaptureRequest, path string, count int) (err error) {
 	target, err := c.openCapture(path)
 	if err != nil {
 		return err
@@ -72,7 +83,7 @@ func (c *cli) capture(ctx context.Context, request control.CaptureRequest, path 
 	if err != nil {
 		return err
 	}
-	packets, lost := uint64(0), uint64(0)
+	packets, lost := 0, uint64(0)
 	var failed error
 	begun := func() { fmt.Fprintln(c.stderr, "capturing; Ctrl-C ends it") }
 	err = c.client().Capture(ctx, request, begun, func(p control.CapturedPacket) bool {
@@ -83,7 +94,7 @@ func (c *cli) capture(ctx context.Context, request control.CaptureRequest, path 
 	if err := errors.Join(err, failed, buffer.Flush()); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stderr, "%s captured, each as it came and as it left", plural(int(packets), "packet"))
+	fmt.Fprintf(c.stderr, "%s captured, each as it came and as it left", plural(packets, "packet"))
 	if lost > 0 {
 		fmt.Fprintf(c.stderr, "; %d more came too fast", lost)
 	}

@@ -50,8 +50,8 @@ func stateFlag(cmd *cobra.Command, target **control.State) {
 }
 
 func modeFlag(cmd *cobra.Command, target **dataplane.Mode) {
-	optional(cmd, target, "mode", "how packets reach backends: `nat|l2|ipip`", fromText[dataplane.Mode])
-	completeFlag(cmd, "mode", "nat", "l2", "ipip")
+	optional(cmd, target, "mode", "how packets reach backends: `nat|l2|ipip|gue`", fromText[dataplane.Mode])
+	completeFlag(cmd, "mode", "nat", "l2", "ipip", "gue")
 }
 
 // xdpModeFlag defines --xdp-mode, by default auto.

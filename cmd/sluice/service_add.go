@@ -9,6 +9,7 @@ import (
 
 func newServiceAddCommand(c *cli) *cobra.Command {
 	var service control.Service
+	var selection control.ServicePatch
 	var backends []string
 	cmd := &cobra.Command{
 		Use:   "add NAME ADDRESS[:PORT]",
@@ -23,6 +24,7 @@ func newServiceAddCommand(c *cli) *cobra.Command {
 				return err
 			}
 			service.Name, service.Address, service.Port = args[0], at.Address, at.Port
+			service.Apply(selection)
 			if service.Backends, err = parseBackends(backends); err != nil {
 				return err
 			}
@@ -34,9 +36,10 @@ func newServiceAddCommand(c *cli) *cobra.Command {
 		},
 	}
 	service.Protocol = dataplane.ProtocolTCP
-	cmd.Flags().TextVar(&service.Protocol, "protocol", dataplane.ProtocolTCP, "`tcp|udp`")
-	completeFlag(cmd, "protocol", "tcp", "udp")
+	cmd.Flags().TextVar(&service.Protocol, "protocol", dataplane.ProtocolTCP, "`tcp|udp|sctp`")
+	completeFlag(cmd, "protocol", "tcp", "udp", "sctp")
 	modeFlag(cmd, &service.Mode)
+	selectionFlags(cmd, &selection)
 	service.Probe = new(control.Probe)
 	probeFlags(cmd, service.Probe)
 	cmd.Flags().StringArrayVar(&backends, "backend", nil, "a backend's `ADDRESS[:PORT]`; may be repeated")

@@ -31,6 +31,7 @@ func newServiceSetCommand(c *cli) *cobra.Command {
 	}
 	optional(cmd, &patch.Name, "name", "new `NAME`", fromString)
 	modeFlag(cmd, &patch.Mode)
+	selectionFlags(cmd, &patch)
 	probeFlags(cmd, &probe)
 	return outputFlag(cmd)
 }

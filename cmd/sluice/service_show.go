@@ -42,6 +42,7 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		p.line("%s %s", p.paint(red, "!"), s.Error)
 	}
 	p.line("%s; Maglev table of %s", describeProbe(s.Probe), plural(s.Slots, "slot"))
+	p.selection(s.Selection)
 	if len(s.Backends) == 0 {
 		p.line("no backends: `sluice backend add %s ADDRESS[:PORT]` adds one", s.Name)
 		return
@@ -54,11 +55,41 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		if !b.Since.IsZero() {
 			since = age(now.Sub(b.Since))
 		}
-		t.add(b.Name, endpoint(b.Address, b.Port), b.Weight, cell{text: string(b.State), style: stateStyle(b.State)}, since,
+		name := b.Name
+		if b.Set != "" {
+			name += " (" + b.Set + ")"
+		}
+		t.add(name, endpoint(b.Address, b.Port), b.Weight, cell{text: string(b.State), style: stateStyle(b.State)}, since,
 			cell{text: fmt.Sprintf("%.1f%%", 100*b.Share), right: true},
 			number(float64(b.NewFlows)), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), b.Cause)
 	}
 	p.table(t)
+}
+
+// selection prints what differs from the usual.
+func (p *page) selection(s control.Selection) {
+	if s.Hash != (dataplane.Hash{}) {
+		p.line("hash %s", s.Hash)
+	}
+	if s.ClampMSS != 0 {
+		p.line("clamp-mss %s", s.ClampMSS)
+	}
+	if s.QUIC != (dataplane.QUIC{}) {
+		p.line("quic configuration %d, server IDs of %s", s.QUIC.Config, plural(int(s.QUIC.ServerIDLength), "byte"))
+	}
+	if s.Limit != (dataplane.Limit{}) {
+		p.line("limit %s", s.Limit)
+	}
+	for _, rule := range s.Sources {
+		switch {
+		case rule.Deny:
+			p.line("source %s is denied", rule.Prefix)
+		case rule.Set == "":
+			p.line("source %s goes to the backends without a set", rule.Prefix)
+		default:
+			p.line("source %s goes to set %s", rule.Prefix, rule.Set)
+		}
+	}
 }
 
 func describeProbe(p control.Probe) string {
