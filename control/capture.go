@@ -37,6 +37,12 @@ type CapturedPacket struct {
 	Lost         uint64    `json:"lost,omitempty" doc:"How many that fit were not shown so far, for they came too fast"`
 }
 
+// A capture whose client has just gone is waited for so long.
+const (
+	endAttempts = 10
+	endInterval = 100 * time.Millisecond
+)
+
 // capture serves the packets as a sequence of JSON objects for as long as the client listens.
 func (d *Daemon) capture(ctx context.Context, r *CaptureRequest) (*huma.StreamResponse, error) {
 	filter := dataplane.Filter{Reason: r.Reason, Every: r.Every}
@@ -49,6 +55,13 @@ func (d *Daemon) capture(ctx context.Context, r *CaptureRequest) (*huma.StreamRe
 		filter.Service = new(m.Services[i].Key())
 	}
 	capture, err := d.dataplane.Capture(filter)
+	for range endAttempts {
+		if !errors.Is(err, dataplane.ErrBusy) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(endInterval)
+		capture, err = d.dataplane.Capture(filter)
+	}
 	switch {
 	case errors.Is(err, dataplane.ErrBusy):
 		return nil, huma.Error409Conflict(err.Error())

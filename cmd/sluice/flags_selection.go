@@ -25,7 +25,7 @@ func selectionFlags(cmd *cobra.Command, p *control.ServicePatch) {
 	completeFlag(cmd, "quic", off)
 	optional(cmd, &p.Limit, "limit", "`RATE`[:BURST][/LENGTH]: new flows per second of each source prefix, such as 100:200/24; or off", parseLimit)
 	completeFlag(cmd, "limit", off)
-	cmd.Flags().Func("source", "what becomes of clients, `PREFIX=`deny or PREFIX=SET; may be repeated; off removes all", func(text string) error {
+	cmd.Flags().Func("source", "what becomes of clients: `PREFIX=deny|SET`; may be repeated; off removes all", func(text string) error {
 		if p.Sources == nil {
 			p.Sources = &[]dataplane.SourceRule{}
 		}

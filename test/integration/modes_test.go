@@ -2,7 +2,10 @@ package integration
 
 import (
 	"errors"
+	"net"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/test/lab"
@@ -24,9 +27,35 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// Datagrams that are sent in fragments, and answered in fragments, arrive whole. Answers are cut to what the way to
+// the client carries.
+func TestFragments(t *testing.T) {
+	for _, w := range ways {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newSiteWithMTU(t, map[bool]int{true: 1600, false: 1500}[w.mode.Encapsulates()])
+			for _, b := range s.backends {
+				must(t, errors.Join(limitRoute(b, "0.0.0.0/0", "198.51.100.1"), limitRoute(b, "::/0", "2001:db8:2::1")))
+			}
+			s.serve(t, w)
+			s.apply(t, w.services(control.ProbeNone, all()...))
+			load(t, traffic.Datagram(s.client, w.target(portUDP), 4000), 100, backends)
+			s.wantNoDrops(t)
+		})
+	}
+}
+
+// limitRoute has a host send packets of at most 1,500 bytes by a route.
+func limitRoute(h *lab.Host, prefix, gateway string) error {
+	_, destination, err := net.ParseCIDR(prefix)
+	if err != nil {
+		return err
+	}
+	return h.Netlink().RouteReplace(&netlink.Route{Dst: destination, Gw: net.ParseIP(gateway), MTU: 1500})
+}
+
 // Where the way to the backends has no room for an outer header, clients are told what fits.
 func TestPathMTU(t *testing.T) {
-	for _, w := range []way{ways[4], ways[5], ways[6], ways[7]} {
+	for _, w := range ways[4:] {
 		t.Run(w.String(), func(t *testing.T) {
 			s := newSiteWithMTU(t, 1500)
 			s.serve(t, w)
@@ -78,7 +107,7 @@ func (s *site) behindNarrowLink(t *testing.T) *lab.Host {
 
 // 10,000 connections through each mode arrive complete and uncorrupted.
 func TestTenThousandConnections(t *testing.T) {
-	for _, w := range []way{ways[0], ways[2], ways[4]} {
+	for _, w := range []way{ways[0], ways[2], ways[4], ways[8]} {
 		t.Run(w.mode.String(), func(t *testing.T) {
 			s := newSite(t)
 			s.serve(t, w)

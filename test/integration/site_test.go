@@ -178,6 +178,7 @@ var ways = []way{
 	{dataplane.ModeNAT, "4", "4"}, {dataplane.ModeNAT, "6", "6"},
 	{dataplane.ModeL2, "4", "4"}, {dataplane.ModeL2, "6", "6"},
 	{dataplane.ModeIPIP, "4", "4"}, {dataplane.ModeIPIP, "6", "4"}, {dataplane.ModeIPIP, "4", "6"}, {dataplane.ModeIPIP, "6", "6"},
+	{dataplane.ModeGUE, "4", "4"}, {dataplane.ModeGUE, "6", "4"}, {dataplane.ModeGUE, "4", "6"}, {dataplane.ModeGUE, "6", "6"},
 }
 
 func (w way) String() string { return fmt.Sprintf("%s %s over %s", w.mode, w.service, w.backend) }
@@ -208,7 +209,7 @@ func (s *site) serve(t *testing.T, w way) {
 			address = w.serviceAddress()
 			must(t, b.Addr("lo", netip.PrefixFrom(address, address.BitLen()).String()))
 		}
-		if w.mode == dataplane.ModeIPIP {
+		if w.mode.Encapsulates() {
 			s.attachDecap(t, b)
 		}
 		at := func(port uint16) string { return netip.AddrPortFrom(address, port).String() }
