@@ -177,6 +177,38 @@ func TestMisconfigurations(t *testing.T) {
 			check: "tunnel", severity: doctor.Error, object: "service four-in-six, backend backend0", problem: "protocol unreachable",
 		},
 		{
+			name: "no room for the outer headers of gue",
+			make: func(t *testing.T, s *site) {
+				addGUE(t, s, backend6)
+				servers(1500)(t, s)
+			},
+			check: "mtu", severity: doctor.Warning, object: "service gue, backend backend1", problem: "1500 bytes from clients and 52 of gue", mends: true,
+		},
+		{
+			name: "a backend that does not decapsulate gue",
+			make: func(t *testing.T, s *site) {
+				addGUE(t, s, backend)
+				s.decap(t, 0, "detach")
+			},
+			check: "tunnel", severity: doctor.Error, object: "service gue, backend backend0", problem: "port unreachable",
+		},
+		{
+			name: "a backend that does not decapsulate gue, IPv6",
+			make: func(t *testing.T, s *site) {
+				addGUE(t, s, backend6)
+				s.decap(t, 0, "detach")
+			},
+			check: "tunnel", severity: doctor.Error, object: "service gue, backend backend0", problem: "port unreachable",
+		},
+		{
+			name: "no service address, gue",
+			make: func(t *testing.T, s *site) {
+				addGUE(t, s, backend)
+				noAddress(vipGUE+"/32")(t, s)
+			},
+			check: "vip", severity: doctor.Error, object: "service gue, backend backend0", problem: "no answer for " + vipGUE, mends: true,
+		},
+		{
 			name: "a backend that swallows what is encapsulated",
 			make: func(t *testing.T, s *site) {
 				s.decap(t, 0, "detach")
@@ -411,6 +443,19 @@ func noAddress(prefix string) func(*testing.T, *site) {
 		h := s.backends[0]
 		must(t, change(h, "lo", func(l netlink.Link) error { return h.Netlink().AddrDel(l, address) }))
 	}
+}
+
+// addGUE adds a service of mode gue.
+func addGUE(t *testing.T, s *site, address func(int) string) {
+	t.Helper()
+	service := control.Service{
+		Name: "gue", Address: netip.MustParseAddr(vipGUE), Port: port, Mode: new(dataplane.ModeGUE), Probe: &control.Probe{Type: control.ProbeNone},
+	}
+	for n, b := range s.backends {
+		must(t, b.Addr("lo", vipGUE+"/32"))
+		service.Backends = append(service.Backends, control.Backend{Name: fmt.Sprintf("backend%d", n), Address: netip.MustParseAddr(address(n))})
+	}
+	s.apply(t, append(services(), service)...)
 }
 
 // swallow has a host take ipip packets without a word.

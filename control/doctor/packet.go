@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// guePort is GUE_PORT in headers/protocol.h.
+const guePort = 6080
+
 // segment is a TCP segment without data.
 type segment struct {
 	source, destination netip.AddrPort
@@ -68,16 +71,23 @@ func listen(packet []byte) (heard, bool) {
 	// behind the pointer of 4 bytes, at 6 and 24.
 	if icmp, ok := decoded.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && len(icmp.Payload) >= 20 {
 		protocol := layers.CreateICMPv4TypeCode(layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4CodeProtocol)
+		port := layers.CreateICMPv4TypeCode(layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4CodePort)
 		address, _ := netip.AddrFromSlice(icmp.Payload[16:20])
-		return heard{refuses: end{address, icmp.Payload[9]}}, icmp.TypeCode == protocol
+		isGUE := icmp.Payload[9] == unix.IPPROTO_UDP && isToGUE(icmp.Payload[20:])
+		return heard{refuses: end{address, icmp.Payload[9]}}, icmp.TypeCode == protocol || icmp.TypeCode == port && isGUE
 	}
 	if icmp, ok := decoded.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6); ok && len(icmp.Payload) >= 44 {
 		header := layers.CreateICMPv6TypeCode(layers.ICMPv6TypeParameterProblem, layers.ICMPv6CodeUnrecognizedNextHeader)
+		port := layers.CreateICMPv6TypeCode(layers.ICMPv6TypeDestinationUnreachable, layers.ICMPv6CodePortUnreachable)
 		address, _ := netip.AddrFromSlice(icmp.Payload[4+24 : 4+40])
-		return heard{refuses: end{address, icmp.Payload[4+6]}}, icmp.TypeCode == header
+		isGUE := icmp.Payload[4+6] == unix.IPPROTO_UDP && isToGUE(icmp.Payload[4+40:])
+		return heard{refuses: end{address, icmp.Payload[4+6]}}, icmp.TypeCode == header || icmp.TypeCode == port && isGUE
 	}
 	return heard{}, false
 }
+
+// isToGUE tells whether a UDP header, or what is left of it, is that of gue.
+func isToGUE(header []byte) bool { return len(header) >= 4 && binary.BigEndian.Uint16(header[2:]) == guePort }
 
 // answersTo is a classic BPF program for a packet socket without link headers (SOCK_DGRAM). It lets TCP to
 // one port through, and ICMP: a balancer may route far more than a doctor can read.

@@ -73,17 +73,25 @@ func (w *path) probe(ctx context.Context, prober *prober) error {
 	return err
 }
 
-func (w *path) tunnelled() bool { return w.service.Mode == dataplane.ModeIPIP }
+func (w *path) tunnelled() bool { return w.service.Mode.Encapsulates() }
+
+// inner is the protocol number that says which family is inside a tunnel.
+func (w *path) inner() uint8 {
+	if w.service.Address.Is6() {
+		return unix.IPPROTO_IPV6
+	}
+	return unix.IPPROTO_IPIP
+}
 
 // end is that of the tunnel, or zero.
 func (w *path) end() end {
-	switch {
-	case !w.tunnelled():
-		return end{}
-	case w.service.Address.Is6():
-		return end{w.backend.Address, unix.IPPROTO_IPV6}
+	switch w.service.Mode {
+	case dataplane.ModeIPIP:
+		return end{w.backend.Address, w.inner()}
+	case dataplane.ModeGUE:
+		return end{w.backend.Address, unix.IPPROTO_UDP}
 	}
-	return end{w.backend.Address, unix.IPPROTO_IPIP}
+	return end{}
 }
 
 // server adds the port to an address. Where the service has none, any answer shows that the address is there.
@@ -121,7 +129,10 @@ func (w *path) sender() (send, func(), error) {
 	case dataplane.ModeL2:
 		return w.frames()
 	case dataplane.ModeIPIP:
-		return w.tunnel()
+		network := map[bool]string{true: "ip6:", false: "ip4:"}[w.backend.Address.Is6()]
+		return tunnel(network+strconv.Itoa(int(w.inner())), w.backend.Address.String(), nil)
+	case dataplane.ModeGUE:
+		return tunnel("udp", netip.AddrPortFrom(w.backend.Address, guePort).String(), []byte{0, w.inner(), 0, 0})
 	}
 	return nil, nil, fmt.Errorf("mode %s has no probe", w.service.Mode)
 }
@@ -162,19 +173,15 @@ func neighbour(link int, address netip.Addr) (net.HardwareAddr, error) {
 	return nil, fmt.Errorf("the neighbour %s is not known", address)
 }
 
-// tunnel sends inside packets to the backend; the kernel makes the outer header.
-func (w *path) tunnel() (send, func(), error) {
-	network := "ip4:"
-	if w.backend.Address.Is6() {
-		network = "ip6:"
-	}
-	conn, err := net.Dial(network+strconv.Itoa(int(w.end().protocol)), w.backend.Address.String())
+// tunnel sends inside packets to the backend, behind a header; the kernel makes the outer ones.
+func tunnel(network, address string, header []byte) (send, func(), error) {
+	conn, err := net.Dial(network, address)
 	if err != nil {
 		return nil, nil, err
 	}
 	send := func(packet []byte) error {
-		_, err := conn.Write(packet)
-		if errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EPROTO) {
+		_, err := conn.Write(append(header[:len(header):len(header)], packet...))
+		if errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EPROTO) || errors.Is(err, unix.ECONNREFUSED) {
 			return nil // the ICMP error to the packet before, which is heard otherwise
 		}
 		return err

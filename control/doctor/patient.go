@@ -125,11 +125,16 @@ func (p place) direct() bool { return p.service.Mode != dataplane.ModeNAT }
 
 // overhead is what the mode adds to every packet, in bytes.
 func (p place) overhead() int {
-	switch {
-	case p.service.Mode != dataplane.ModeIPIP:
-		return 0
-	case p.backend.Address.Is6():
-		return 40
+	ip, gue := 20, 0
+	if p.backend.Address.Is6() {
+		ip = 40
 	}
-	return 20
+	switch p.service.Mode {
+	case dataplane.ModeIPIP:
+	case dataplane.ModeGUE:
+		gue = 8 + 4 // UDP and GUE
+	default:
+		return 0
+	}
+	return ip + gue
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/sluicelb/sluice/dataplane"
 )
 
-// checkTunnels wants backends of ipip services to take the outer header off.
+// checkTunnels wants backends of ipip and gue services to take the outer headers off.
 func checkTunnels(p *patient) ([]Finding, error) { return p.judgePaths((*path).judgeTunnel) }
 
 // checkVIPs wants backends that answer clients directly to have the service's address, and a server on it.
@@ -41,9 +41,10 @@ const decapCommand = "sluice decap attach --interface INTERFACE"
 func (w *path) judgeTunnel() (severity Severity, problem, command string) {
 	switch {
 	case w.vip == refused || w.inside == refused:
-		return Error, "it does not decapsulate: it answers ipip packets with an ICMP error (protocol unreachable)", decapCommand
+		what := map[dataplane.Mode]string{dataplane.ModeIPIP: "protocol unreachable", dataplane.ModeGUE: "port unreachable"}[w.service.Mode]
+		return Error, fmt.Sprintf("it does not decapsulate: it answers %s packets with an ICMP error (%s)", w.service.Mode, what), decapCommand
 	case w.inside == silent:
-		return Error, "it does not decapsulate, or its tunnel device filters (rp_filter): its own address answers, but not inside ipip packets", decapCommand
+		return Error, fmt.Sprintf("it does not decapsulate, or its tunnel device filters (rp_filter): its own address answers, but not inside %s packets", w.service.Mode), decapCommand
 	}
 	return OK, "", ""
 }
