@@ -87,7 +87,9 @@ func listen(packet []byte) (heard, bool) {
 }
 
 // isToGUE tells whether a UDP header, or what is left of it, is that of gue.
-func isToGUE(header []byte) bool { return len(header) >= 4 && binary.BigEndian.Uint16(header[2:]) == guePort }
+func isToGUE(header []byte) bool {
+	return len(header) >= 4 && binary.BigEndian.Uint16(header[2:]) == guePort
+}
 
 // answersTo is a classic BPF program for a packet socket without link headers (SOCK_DGRAM). It lets TCP to
 // one port through, and ICMP: a balancer may route far more than a doctor can read.

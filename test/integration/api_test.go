@@ -87,7 +87,7 @@ func TestAPI(t *testing.T) {
 		t.Errorf("added %+v", backend)
 	}
 	_, err = api.AddBackend(ctx, "web", control.Backend{Address: backend6(0)})
-	wantError(t, err, control.ErrInvalid, "only mode ipip allows")
+	wantError(t, err, control.ErrInvalid, "only modes ipip and gue allow")
 	_, err = api.UpdateBackend(ctx, "web", backend.Name, control.BackendPatch{Weight: new(1001)})
 	wantError(t, err, control.ErrInvalid, "1000")
 	updated, err := api.UpdateBackend(ctx, "web", backend.Name, control.BackendPatch{Weight: new(0), Name: new("first")})
