@@ -6,12 +6,14 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 
 # The compiler is pinned: another version generates other objects. Also named in dataplane/generate.go.
 LLVM       := 19
+VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils
+KERNELS    := cloud 6.12-cloud
 TEST_DEPS  := gcc libc6-dev libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: build demo test lint generate check-generated bench deps clean
+.PHONY: build demo test test-vm fuzz lint generate check-generated bench deps vm-deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o sluice ./cmd/sluice
@@ -21,6 +23,20 @@ demo: build
 
 test: deps lint check-generated build
 	$(SUDO) go tool gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 15m ./...
+
+# The same objects under Debian's own kernels, in virtual machines, and with the tunnel devices of those.
+test-vm: build vm-deps
+	@job=$$(mktemp -d) && trap 'rm -rf "$$job"' EXIT && cp sluice "$$job" && \
+	while read -r folder arguments; do \
+		mkdir -p "$$job/$$folder" && CGO_ENABLED=0 go test -c -tags vm -o "$$job/$$folder/run.test" "./$$folder" && \
+		{ [ ! -d "$$folder/testdata" ] || cp -r "$$folder/testdata" "$$job/$$folder"; } && \
+		echo "$$folder run.test $$arguments" >> "$$job/tests" || exit 1; \
+	done < test/vm/tests && \
+	for kernel in $(KERNELS); do test/vm/run.sh "$$kernel" "$$job" || exit 1; done
+
+# Ten million executions take about an hour.
+fuzz:
+	$(SUDO) go test ./dataplane -run '^$$' -fuzz FuzzBalancer -fuzztime 10000000x -fuzzminimizetime 10x -timeout 0
 
 lint: deps
 	@unformatted=$$(gofmt -l bpf brain cmd control dataplane test); \
@@ -43,8 +59,10 @@ check-generated: deps
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
 
-deps:
-	@missing=$$(for package in $(TEST_DEPS); do \
+vm-deps: PACKAGES := $(VM_DEPS)
+deps: PACKAGES := $(TEST_DEPS)
+deps vm-deps:
+	@missing=$$(for package in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
 	if [ -n "$$missing" ]; then \
 		echo "installing with apt:" $$missing; \

@@ -20,7 +20,7 @@ import (
 	"github.com/sluicelb/sluice/test/traffic"
 )
 
-// binary is the program under test, built once.
+// binary is the program under test: what SLUICE_BINARY names, or built once.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	if binary = os.Getenv("SLUICE_BINARY"); binary != "" {
+		return m.Run()
+	}
 	folder, err := os.MkdirTemp("", "sluice-integration-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -203,6 +206,12 @@ func (w way) target(port uint16) string { return netip.AddrPortFrom(w.serviceAdd
 // serve prepares every backend for a way of traffic, and starts its servers.
 func (s *site) serve(t *testing.T, w way) {
 	t.Helper()
+	s.serveWith(t, w, s.attachDecap)
+}
+
+// serveWith is serve with another way to take outer headers off.
+func (s *site) serveWith(t *testing.T, w way, decapsulate func(*testing.T, *lab.Host)) {
+	t.Helper()
 	for n, b := range s.backends {
 		address := w.backendAddress(n)
 		if w.mode != dataplane.ModeNAT {
@@ -210,7 +219,7 @@ func (s *site) serve(t *testing.T, w way) {
 			must(t, b.Addr("lo", netip.PrefixFrom(address, address.BitLen()).String()))
 		}
 		if w.mode.Encapsulates() {
-			s.attachDecap(t, b)
+			decapsulate(t, b)
 		}
 		at := func(port uint16) string { return netip.AddrPortFrom(address, port).String() }
 		server, err := traffic.Serve(b, b.Name(), traffic.Endpoints{HTTP: at(portHTTP), TCP: at(portTCP), UDP: at(portUDP)})

@@ -13,8 +13,11 @@ import (
 	"testing"
 )
 
-// sluice builds the command and returns its path. TestMain removes it.
+// sluice returns the path of the command: what SLUICE_BINARY names, or built once. TestMain removes it.
 var sluice = sync.OnceValues(func() (string, error) {
+	if binary := os.Getenv("SLUICE_BINARY"); binary != "" {
+		return binary, nil
+	}
 	dir, err := os.MkdirTemp("", "sluice-packets-")
 	if err != nil {
 		return "", err

@@ -1,0 +1,56 @@
+//go:build vm
+
+package integration
+
+import (
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/dataplane"
+	"github.com/sluicelb/sluice/test/lab"
+	"github.com/sluicelb/sluice/test/traffic"
+)
+
+// The tunnel devices of the kernel take off what Sluice puts around packets, in every pair of families.
+func TestKernelTunnels(t *testing.T) {
+	for _, w := range ways[4:] {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newSite(t)
+			for n, b := range s.backends {
+				must(t, kernelTunnel(b, w, n))
+			}
+			s.serveWith(t, w, func(*testing.T, *lab.Host) {})
+			s.apply(t, w.services(control.ProbeNone, all()...))
+			load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
+			load(t, traffic.Datagram(s.client, w.target(portUDP), 1200), 100, backends)
+			load(t, traffic.Transfer(s.client, w.target(portTCP), 1<<20), 4, 0)
+			s.wantNoDrops(t)
+		})
+	}
+}
+
+// kernelTunnel prepares the devices of a backend: those that every namespace has for any sender, but for IPv6
+// one that takes both families.
+func kernelTunnel(b *lab.Host, w way, n int) error {
+	device := map[string]string{"4 over 4": "tunl0", "6 over 4": "sit0"}[w.service+" over "+w.backend]
+	errs := []error{
+		b.Sysctl("net.ipv4.conf.all.rp_filter", "0"), b.Sysctl("net.ipv4.conf.default.rp_filter", "0"),
+	}
+	if device == "" {
+		device = "tunnel"
+		errs = append(errs, b.Netlink().LinkAdd(&netlink.Ip6tnl{
+			LinkAttrs: netlink.LinkAttrs{Name: device}, Local: net.IP(backend6(n).AsSlice()), Remote: net.IPv6zero,
+		}))
+	}
+	errs = append(errs, b.LinkUp(device), b.Sysctl("net.ipv4.conf."+device+".rp_filter", "0"))
+	if w.mode == dataplane.ModeGUE {
+		family := map[string]int{"4": unix.AF_INET, "6": unix.AF_INET6}[w.backend]
+		errs = append(errs, b.Netlink().FouAdd(netlink.Fou{Family: family, Port: 6080, EncapType: netlink.FOU_ENCAP_GUE}))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Runs tests under another kernel: run.sh KERNEL JOB
+#
+# KERNEL is a flavour of Debian's kernels: cloud (that of the release) or 6.12-cloud (backports). JOB is a folder
+# that becomes /job in a virtual machine; its file "tests" has a line for each test binary: a folder, the binary
+# in it, and its arguments. Exits with 0 when all passed, 1 when one failed, 124 when the time was up (VM_SECONDS),
+# 125 when the machine ended without a verdict.
+set -euo pipefail
+
+kernel=$1 job=$(realpath "$2")
+seconds=${VM_SECONDS:-1500}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm
+modules="veth bridge tun 8021q ipip sit ip6_tunnel fou fou6"
+
+say() { echo "vm: $*" >&2; }
+
+# The kernel's package, unpacked and never installed. Its name has a number that grows, so the meta package is asked.
+package=$(apt-cache depends "linux-image-$kernel-amd64" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
+[ -n "$package" ] || { say "apt knows no linux-image-$kernel-amd64: run apt-get update, or add the backports"; exit 2; }
+version=${package#linux-image-}
+root=$cache/$version
+if [ ! -e "$root/complete" ]; then
+	say "downloading $package"
+	rm -rf "$root" && mkdir -p "$root"
+	(cd "$root" && apt-get -qq -o APT::Sandbox::User=root download "$package" && dpkg -x ./*.deb . && rm -f ./*.deb)
+	depmod -b "$root" "$version"
+	touch "$root/complete"
+fi
+
+# The first file system: a static shell, the modules in the order in which they depend on one another, the job.
+tree=$(mktemp -d) && trap 'rm -rf "$tree"' EXIT
+mkdir -p "$tree"/{bin,proc,sys,dev,run,tmp,modules}
+cp "$(command -v busybox)" "$tree/bin/busybox"
+for applet in sh mount ip insmod cat echo sed grep tail wc sync reboot sleep; do ln -s busybox "$tree/bin/$applet"; done
+number=1000
+for module in $modules; do
+	modprobe -d "$root" -S "$version" --show-depends "$module" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
+done | awk '!seen[$0]++' | while read -r file; do
+	number=$((number + 1))
+	case $file in
+	*.xz) xz -dc "$file" > "$tree/modules/$number.ko" ;;
+	*) cp "$file" "$tree/modules/$number.ko" ;;
+	esac
+done
+cp -r "$job" "$tree/job"
+cat > "$tree/init" <<'INIT'
+#!/bin/sh
+export PATH=/bin HOME=/tmp TMPDIR=/tmp SLUICE_BINARY=/job/sluice
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp; mount -t tmpfs run /run; mount -t bpf bpf /sys/fs/bpf
+exec </dev/console >/dev/console 2>&1
+for module in /modules/*; do insmod "$module" || echo "vm: $module does not load"; done
+ip link set lo up
+ulimit -n 65536; ulimit -l unlimited
+failed=0 passed=0
+while read -r folder binary arguments; do
+	cd "/job/$folder"
+	if "./$binary" -test.v $arguments > /tmp/log 2>&1; then
+		count=$(grep -c '^ *--- PASS' /tmp/log)
+		passed=$((passed + count))
+		echo "vm: ok $folder, $count tests"
+	else
+		failed=1
+		echo "vm: FAILED $folder"
+		grep -v '^=== \|^ *--- PASS' /tmp/log | tail -n 60
+	fi
+	grep '^ *--- SKIP' /tmp/log && failed=1
+done < /job/tests
+echo "vm: $passed tests passed on Linux $(sed 's/Linux version \([^ ]*\).*/\1/' /proc/version)"
+echo "verdict $failed" > /dev/ttyS1
+sync; reboot -f
+INIT
+chmod +x "$tree/init"
+(cd "$tree" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 > "$tree.img"
+trap 'rm -rf "$tree" "$tree.img" "$tree.verdict"' EXIT
+
+# A machine ends with exit code 0 even when its kernel panics, so only what the guest writes counts. That /dev/kvm
+# opens proves nothing either: it is used when VM_ACCEL=kvm says so.
+say "booting Linux $version (${VM_ACCEL:-tcg}), at most $seconds s"
+status=0
+timeout -k 10 "$seconds" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -M q35 \
+	-accel "${VM_ACCEL:-tcg}" -cpu max -smp 2 -m 3072 -kernel "$root/boot/vmlinuz-$version" -initrd "$tree.img" \
+	-append "console=ttyS0 quiet panic=-1" -chardev stdio,id=console,signal=off -serial chardev:console \
+	-serial "file:$tree.verdict" < /dev/null | tr -d '\r' || status=$?
+[ "$status" -ne 124 ] || { say "the time is up"; exit 124; }
+verdict=$(sed -n 's/^verdict \([0-9]*\).*/\1/p' "$tree.verdict")
+[ -n "$verdict" ] || { say "the machine ended without a verdict"; exit 125; }
+exit "$verdict"
