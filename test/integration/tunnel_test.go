@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicelb/sluice/control"
@@ -50,7 +51,22 @@ func kernelTunnel(b *lab.Host, w way, n int) error {
 	errs = append(errs, b.LinkUp(device), b.Sysctl("net.ipv4.conf."+device+".rp_filter", "0"))
 	if w.mode == dataplane.ModeGUE {
 		family := map[string]int{"4": unix.AF_INET, "6": unix.AF_INET6}[w.backend]
-		errs = append(errs, b.Netlink().FouAdd(netlink.Fou{Family: family, Port: 6080, EncapType: netlink.FOU_ENCAP_GUE}))
+		errs = append(errs, b.Do(func() error { return listenGUE(family) }))
 	}
 	return errors.Join(errs...)
+}
+
+// listenGUE is `ip fou add port 6080 gue`. (The library's FouAdd names protocol 0, which the kernel refuses.)
+func listenGUE(family int) error {
+	fou, err := netlink.GenlFamilyGet(netlink.FOU_GENL_NAME)
+	if err != nil {
+		return err
+	}
+	request := nl.NewNetlinkRequest(int(fou.ID), unix.NLM_F_ACK)
+	request.AddData(&nl.Genlmsg{Command: netlink.FOU_CMD_ADD, Version: 1})
+	request.AddData(nl.NewRtAttr(netlink.FOU_ATTR_PORT, []byte{6080 >> 8, 6080 & 255}))
+	request.AddData(nl.NewRtAttr(netlink.FOU_ATTR_TYPE, []byte{netlink.FOU_ENCAP_GUE}))
+	request.AddData(nl.NewRtAttr(netlink.FOU_ATTR_AF, []byte{byte(family)}))
+	_, err = request.Execute(unix.NETLINK_GENERIC, 0)
+	return err
 }

@@ -10,7 +10,7 @@ set -euo pipefail
 kernel=$1 job=$(realpath "$2")
 seconds=${VM_SECONDS:-1500}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm
-modules="veth bridge tun 8021q ipip sit ip6_tunnel fou fou6"
+modules="nfnetlink xfrm_user veth bridge tun 8021q ipip sit ip6_tunnel fou fou6"
 
 say() { echo "vm: $*" >&2; }
 
