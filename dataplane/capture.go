@@ -48,17 +48,33 @@ type Capture struct {
 //
 // Returns ErrBusy while another capture runs, ErrInvalid for a filter that nothing can match.
 func (d *Dataplane) Capture(filter Filter) (*Capture, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c, err := d.newCapture(filter)
+	constants, err := d.beginCapture(filter)
 	if err != nil {
 		return nil, err
 	}
-	d.capturing = true
+	c, err := d.newCapture(constants) // takes a while, so nobody is held up meanwhile
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.capturing = false
+		return nil, err
+	}
 	if err := d.replacePrograms(c.objects.ShownBalancer); err != nil {
 		return nil, errors.Join(err, c.end())
 	}
 	return c, nil
+}
+
+// beginCapture keeps others from capturing. Returns the program's constants for the filter.
+func (d *Dataplane) beginCapture(filter Filter) (map[string]any, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.capturing {
+		return nil, fmt.Errorf("%w: another capture is running", ErrBusy)
+	}
+	constants, err := d.captureConstants(filter)
+	d.capturing = err == nil
+	return constants, err
 }
 
 // Run shows packets until ctx ends or show, called from this goroutine, returns false; then the usual program
@@ -69,7 +85,7 @@ func (c *Capture) Run(ctx context.Context, show func(Captured) bool) (err error)
 		defer c.dataplane.mu.Unlock()
 		err = errors.Join(err, c.end())
 	}()
-	stop := context.AfterFunc(ctx, func() { c.events.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.events.Flush() }) // fails only when it is closed
 	defer stop()
 	for ctx.Err() == nil {
 		event, err := readEvent(c.events)
@@ -94,15 +110,8 @@ func (c *Capture) end() error {
 	return errors.Join(err, c.events.Close(), c.objects.Close())
 }
 
-// newCapture loads the program with the maps of the live one. d.mu must be held.
-func (d *Dataplane) newCapture(filter Filter) (*Capture, error) {
-	if d.capturing {
-		return nil, fmt.Errorf("%w: another capture is running", ErrBusy)
-	}
-	constants, err := d.captureConstants(filter)
-	if err != nil {
-		return nil, err
-	}
+// newCapture loads the program with the maps of the live one.
+func (d *Dataplane) newCapture(constants map[string]any) (*Capture, error) {
 	spec, err := d.spec(constants)
 	if err != nil {
 		return nil, err

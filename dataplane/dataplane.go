@@ -157,8 +157,14 @@ func (d *Dataplane) openResolver() error {
 
 // load creates or opens the maps, loads the program, and maps the arrays that user space writes.
 func (d *Dataplane) load() error {
-	spec, err := d.spec(nil)
+	spec, err := loadBalancer()
 	if err != nil {
+		return err
+	}
+	if d.names, err = reasonNames(spec); err != nil {
+		return err
+	}
+	if spec, err = d.spec(nil); err != nil {
 		return err
 	}
 	for name, m := range spec.Maps {
@@ -184,14 +190,11 @@ func (d *Dataplane) load() error {
 	return err
 }
 
-// spec describes the program and the maps, with the sizes and constants that the options ask for, and
-// others.
+// spec describes the programs and the maps, with the sizes and constants that the options ask for, and
+// others. d.mu need not be held.
 func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error) {
 	spec, err := loadBalancer()
 	if err != nil {
-		return nil, err
-	}
-	if d.names, err = reasonNames(spec); err != nil {
 		return nil, err
 	}
 	d.size(spec)

@@ -54,10 +54,9 @@ type tracer struct {
 	localMAC  net.HardwareAddr // that next hops of a private dataplane have now
 }
 
-// newTracer copies what the live program remembers, with room for so many packets more.
+// newTracer copies what the live program remembers, with room for so many packets more. That takes a while, so
+// nobody is held up meanwhile: the maps stay what they are until d is closed.
 func (d *Dataplane) newTracer(packets int) (*tracer, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	spec, err := d.spec(nil)
 	if err != nil {
 		return nil, err

@@ -201,15 +201,15 @@ func TestCapturesEnd(t *testing.T) {
 	s.serve(t, w)
 	s.apply(t, w.services(control.ProbeNone, all()...))
 	http := func() { load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0) }
-	begin := func(ctx context.Context) (begun chan struct{}, ended chan error) {
+	begin := func(ctx context.Context, reason string) (begun chan struct{}, ended chan error) {
 		begun, ended = make(chan struct{}), make(chan error, 1)
 		go func() {
-			ended <- s.api.Capture(ctx, control.CaptureRequest{}, func() { close(begun) }, func(control.CapturedPacket) bool { return true })
+			ended <- s.api.Capture(ctx, control.CaptureRequest{Reason: reason}, func() { close(begun) }, func(control.CapturedPacket) bool { return true })
 		}()
 		return begun, ended
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	begun, ended := begin(ctx)
+	begun, ended := begin(ctx, "drop_no_headroom") // which does not happen, so nothing wakes it but its end
 	<-begun
 	http()
 	err := s.api.Capture(t.Context(), control.CaptureRequest{}, func() {}, func(control.CapturedPacket) bool { return false })
@@ -222,7 +222,7 @@ func TestCapturesEnd(t *testing.T) {
 	}
 	cancel()
 	must(t, <-ended)
-	begun, ended = begin(t.Context())
+	begun, ended = begin(t.Context(), "")
 	select {
 	case <-begun:
 	case err := <-ended:
