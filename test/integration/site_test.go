@@ -231,7 +231,7 @@ func (s *site) serveWith(t *testing.T, w way, decapsulate func(*testing.T, *lab.
 // attachDecap has the backend take outer headers off, by the command that an operator uses.
 func (s *site) attachDecap(t *testing.T, b *lab.Host) {
 	t.Helper()
-	pins := fmt.Sprintf("/sys/fs/bpf/sluice-integration-%s", b.Name()+filepath.Base(filepath.Dir(s.config)))
+	pins := fmt.Sprintf("/sys/fs/bpf/sluice-integration-%d-%s-%d", os.Getpid(), b.Name(), time.Now().UnixNano())
 	t.Cleanup(func() { must(t, dataplane.Unload(pins)) })
 	attach, err := b.Command(t.Context(), binary, "decap", "attach", "--interface", "eth0", "--pin-path", pins)
 	must(t, err)
