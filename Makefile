@@ -7,7 +7,7 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 # The compiler is pinned: another version generates other objects. Also named in dataplane/generate.go.
 LLVM       := 19
 VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils
-KERNELS    := cloud 6.12-cloud
+KERNELS    := cloud
 TEST_DEPS  := gcc libc6-dev libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 

@@ -62,6 +62,9 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 		Slot:   v.Slot,
 		Slots:  v.Slots,
 	}
+	if v.Backend == 0 {
+		verdict.Cause = CauseNone // what was tried chose nothing
+	}
 	if !verdict.Served {
 		return verdict
 	}
