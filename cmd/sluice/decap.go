@@ -10,11 +10,11 @@ import (
 )
 
 func newDecapCommand(c *cli) *cobra.Command {
-	group := newGroup("decap", "Let this host receive ipip traffic as a backend",
+	group := newGroup("decap", "Let this host receive ipip and gue traffic as a backend",
 		newDecapAttachCommand(c),
 		newDecapDetachCommand(c),
 	)
-	group.Long = `A backend of an ipip service receives packets inside other packets. The program that decap attaches takes
+	group.Long = `A backend of an ipip or gue service receives packets inside other packets. The program that decap attaches takes
 the outer header off, so that the backend needs no tunnel device. It stays until it is detached or the
 host restarts, and needs no daemon.`
 	return group
