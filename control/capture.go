@@ -65,7 +65,7 @@ func (d *Daemon) capture(ctx context.Context, r *CaptureRequest) (*huma.StreamRe
 	switch {
 	case errors.Is(err, dataplane.ErrBusy):
 		return nil, huma.Error409Conflict(err.Error())
-	case errors.Is(err, dataplane.ErrInvalid):
+	case errors.Is(err, dataplane.ErrFilter):
 		return nil, huma.Error422UnprocessableEntity(err.Error())
 	case err != nil:
 		return nil, statusError(err)

@@ -2,7 +2,9 @@ package control
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 
@@ -48,6 +50,9 @@ func TraceManifest(m Manifest, frames [][]byte) ([]TracedPacket, error) {
 		return nil, problem
 	}
 	d, err := dataplane.Open(dataplane.Options{Limits: offlineLimits(m), Logger: slog.New(slog.DiscardHandler)})
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("a trace needs the right to load BPF programs: run it as root: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

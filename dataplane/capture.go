@@ -13,8 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrBusy means that somebody else does what only one can do at a time.
-var ErrBusy = errors.New("busy")
+var (
+	// ErrBusy means that somebody else does what only one can do at a time.
+	ErrBusy = errors.New("busy")
+	// ErrFilter means that nothing can match a Filter.
+	ErrFilter = errors.New("invalid filter")
+)
 
 // Filter says which packets a Capture shows. The zero value is all.
 type Filter struct {
@@ -46,7 +50,7 @@ type Capture struct {
 
 // Capture begins to show packets. What it returns must be run, which ends it.
 //
-// Returns ErrBusy while another capture runs, ErrInvalid for a filter that nothing can match.
+// Returns ErrBusy while another capture runs, ErrFilter for a filter that nothing can match.
 func (d *Dataplane) Capture(filter Filter) (*Capture, error) {
 	constants, err := d.beginCapture(filter)
 	if err != nil {
@@ -137,14 +141,14 @@ func (d *Dataplane) captureConstants(filter Filter) (map[string]any, error) {
 	if filter.Service != nil {
 		st := d.state[*filter.Service]
 		if st == nil {
-			return nil, fmt.Errorf("%w %s: the kernel does not have it", ErrInvalid, filter.Service)
+			return nil, fmt.Errorf("%w: the kernel does not have %s", ErrFilter, filter.Service)
 		}
 		constants["capture_service"] = st.index
 	}
 	if filter.Reason != "" {
 		reason := slices.Index(d.names, filter.Reason)
 		if reason < 0 {
-			return nil, fmt.Errorf("%w: %q is no reason (known: %s)", ErrInvalid, filter.Reason, strings.Join(d.names, ", "))
+			return nil, fmt.Errorf("%w: %q is no reason (known: %s)", ErrFilter, filter.Reason, strings.Join(d.names, ", "))
 		}
 		constants["capture_reason"] = uint32(reason)
 	}

@@ -91,7 +91,7 @@ func (c *cli) capture(ctx context.Context, request control.CaptureRequest, path 
 		failed = errors.Join(writer.write(p.Time, p.Before, p.BeforeLength), writer.write(p.Time, p.After, p.AfterLength), buffer.Flush())
 		return failed == nil && packets != count
 	})
-	if err := errors.Join(err, failed, buffer.Flush()); err != nil {
+	if err := errors.Join(noService(err), failed, buffer.Flush()); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stderr, "%s captured, each as it came and as it left", plural(packets, "packet"))

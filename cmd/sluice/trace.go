@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -182,7 +181,7 @@ func (p *page) explanation(e *control.Explanation) {
 	}
 	if e.Backend != "" {
 		row("backend", "%s, %s, mode %s", e.Backend, e.Place, e.Mode)
-		row("next hop", "%s", describeHop(e.NextHop))
+		row("next hop", "%s", nextHop(e.NextHop).text)
 	}
 	row("ends as", "%s (%s)", e.Reason, e.Action)
 }
@@ -201,18 +200,4 @@ func describeHash(hash string) string {
 		return "addresses, destination port and protocol"
 	}
 	return "the destination port"
-}
-
-func describeHop(hop dataplane.NextHop) string {
-	if !hop.Resolved {
-		return "unresolved: " + hop.Reason
-	}
-	text := "by " + hop.Interface
-	if hop.Gateway.IsValid() {
-		text += " through " + hop.Gateway.String()
-	}
-	if len(hop.MAC) > 0 {
-		text += " to " + hex.EncodeToString(hop.MAC)
-	}
-	return text
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 
 	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/dataplane"
 )
 
 func TestTraceWrongCommandLine(t *testing.T) {
@@ -132,4 +134,31 @@ func TestTraceOffline(t *testing.T) {
 			s.golden()
 		}
 	}
+}
+
+// What people see of an explanation.
+func TestExplanationView(t *testing.T) {
+	client, service := netip.MustParseAddrPort("192.0.2.7:40000"), netip.MustParseAddrPort("10.0.0.1:80")
+	base := control.Explanation{
+		Client: client, Service: "web", Destination: service, Protocol: dataplane.ProtocolTCP, Action: "redirect", Reason: "to_backend",
+		Backend: "one", Place: "10.1.0.1:8080", NextHop: dataplane.NextHop{Resolved: true, Interface: "eth1"},
+	}
+	p := &page{}
+	show := func(change func(*control.Explanation)) {
+		e := base
+		change(&e)
+		p.explanation(&e)
+	}
+	for _, hash := range []string{"flow", "source", "source/24", "no-source-port", "destination-port"} {
+		show(func(e *control.Explanation) {
+			e.Cause, e.Hash, e.Slot, e.Slots, e.HashOf = dataplane.CauseSlot, 0xbeef, 7, 251, hash
+		})
+	}
+	show(func(e *control.Explanation) { e.Cause, e.Mode = dataplane.CauseFlow, dataplane.ModeGUE })
+	show(func(e *control.Explanation) { e.Cause, e.Set = dataplane.CauseAssociation, "canary" })
+	show(func(e *control.Explanation) {
+		e.Reason, e.Action, e.NextHop = "drop_next_hop_unresolved", "drop", dataplane.NextHop{Reason: "no route to 10.1.0.1"}
+	})
+	show(func(e *control.Explanation) { e.Reason, e.Action, e.Backend = "drop_denied", "drop", "" })
+	golden(t, p.String())
 }
