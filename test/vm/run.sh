@@ -81,7 +81,7 @@ status=0
 timeout -k 10 "$seconds" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -M q35 \
 	-accel "${VM_ACCEL:-tcg}" -cpu max -smp 2 -m 3072 -kernel "$root/boot/vmlinuz-$version" -initrd "$tree.img" \
 	-append "console=ttyS0 quiet panic=-1" -chardev stdio,id=console,signal=off -serial chardev:console \
-	-serial "file:$tree.verdict" < /dev/null | tr -d '\r' || status=$?
+	-serial "file:$tree.verdict" < /dev/null | sed -u 's/\r$//' || status=$?
 [ "$status" -ne 124 ] || { say "the time is up"; exit 124; }
 verdict=$(sed -n 's/^verdict \([0-9]*\).*/\1/p' "$tree.verdict")
 [ -n "$verdict" ] || { say "the machine ended without a verdict"; exit 125; }
