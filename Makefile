@@ -6,7 +6,7 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 
 # The compiler is pinned: another version generates other objects. Also named in dataplane/generate.go.
 LLVM       := 19
-VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils
+VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools
 KERNELS    := cloud
 TEST_DEPS  := gcc libc6-dev libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
@@ -51,8 +51,8 @@ generate: deps
 
 check-generated: deps
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
-	cp -r go.mod go.sum bpf headers dataplane "$$copy" && (cd "$$copy" && go generate ./dataplane) && \
-	for file in dataplane/*_bpfel.*; do \
+	cp -r go.mod go.sum bpf headers dataplane "$$copy" && (cd "$$copy" && go generate ./dataplane/...) && \
+	for file in $$(find dataplane -name '*_bpfel.*'); do \
 		cmp "$$file" "$$copy/$$file" || { echo "$$file is stale: run make generate and commit"; exit 1; }; \
 	done && echo "generated files are up to date"
 

@@ -13,21 +13,24 @@ import (
 	"strings"
 
 	"github.com/sluicelb/sluice/dataplane"
+	"github.com/sluicelb/sluice/dataplane/dispatcher"
 )
 
 // Config is the daemon's configuration, the file sluice.yaml.
 type Config struct {
-	Interfaces []string          `json:"interfaces"` // the only key that must be there
-	XDPMode    dataplane.XDPMode `json:"xdp-mode"`
-	PinPath    string            `json:"pin-path"`
-	Store      string            `json:"store"`
-	API        APIConfig         `json:"api"`
-	Metrics    MetricsConfig     `json:"metrics"`
-	Log        LogConfig         `json:"log"`
-	NAT        NATConfig         `json:"nat"`
-	HashSeed   uint32            `json:"hash-seed"`
-	Limits     dataplane.Limits  `json:"limits"`
-	Defaults   Defaults          `json:"defaults"`
+	Interfaces  []string          `json:"interfaces"` // the only key that must be there
+	XDPMode     dataplane.XDPMode `json:"xdp-mode"`
+	XDPShare    bool              `json:"xdp-share"`    // interfaces, with programs of other tools
+	XDPPriority uint32            `json:"xdp-priority"` // among those, the lowest runs first
+	PinPath     string            `json:"pin-path"`
+	Store       string            `json:"store"`
+	API         APIConfig         `json:"api"`
+	Metrics     MetricsConfig     `json:"metrics"`
+	Log         LogConfig         `json:"log"`
+	NAT         NATConfig         `json:"nat"`
+	HashSeed    uint32            `json:"hash-seed"`
+	Limits      dataplane.Limits  `json:"limits"`
+	Defaults    Defaults          `json:"defaults"`
 }
 
 // APIConfig says where the API is served and who may use it.
@@ -56,13 +59,14 @@ type NATConfig struct {
 // DefaultConfig returns the configuration of an empty file.
 func DefaultConfig() Config {
 	return Config{
-		PinPath:  "/sys/fs/bpf/sluice",
-		Store:    "/var/lib/sluice/sluice.db",
-		API:      APIConfig{Socket: "/run/sluice/sluice.sock", Mode: 0o660},
-		Metrics:  MetricsConfig{Address: "127.0.0.1:9433"},
-		Log:      LogConfig{Level: Level(slog.LevelInfo), Format: "text"},
-		Limits:   dataplane.DefaultLimits,
-		Defaults: builtinDefaults,
+		XDPPriority: dispatcher.DefaultPriority,
+		PinPath:     "/sys/fs/bpf/sluice",
+		Store:       "/var/lib/sluice/sluice.db",
+		API:         APIConfig{Socket: "/run/sluice/sluice.sock", Mode: 0o660},
+		Metrics:     MetricsConfig{Address: "127.0.0.1:9433"},
+		Log:         LogConfig{Level: Level(slog.LevelInfo), Format: "text"},
+		Limits:      dataplane.DefaultLimits,
+		Defaults:    builtinDefaults,
 	}
 }
 

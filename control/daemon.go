@@ -77,6 +77,8 @@ func (d *Daemon) openDataplane() error {
 		Limits:   d.config.Limits,
 		NATPorts: d.config.NAT.Ports,
 		HashSeed: d.config.HashSeed,
+		Share:    d.config.XDPShare,
+		Priority: d.config.XDPPriority,
 		Logger:   d.log,
 	})
 	if err != nil {
@@ -167,11 +169,13 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler)
 	return nil
 }
 
-// reattachInterval is how often interfaces that vanished are looked for.
+// reattachInterval is how often interfaces that lost the program are looked for.
 const reattachInterval = time.Second
 
-// keepAttached attaches again to interfaces that were removed and made anew.
+// keepAttached attaches again to interfaces that were removed and made anew, and where another tool took the
+// balancer off.
 func (d *Daemon) keepAttached(ctx context.Context) {
+	failures := make(map[string]string)
 	ticker := time.NewTicker(reattachInterval)
 	defer ticker.Stop()
 	for {
@@ -180,17 +184,23 @@ func (d *Daemon) keepAttached(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		attached := make(map[string]int)
+		attached := make(map[string]dataplane.Interface)
 		for _, i := range d.dataplane.Interfaces() {
-			attached[i.Name] = i.Index
+			attached[i.Name] = i
 		}
 		for _, name := range d.config.Interfaces {
 			now, err := net.InterfaceByName(name)
-			if err != nil || now.Index == attached[name] {
+			if err != nil || now.Index == attached[name].Index {
 				continue
 			}
-			if err := d.attach(name); err != nil {
-				d.log.Error("cannot attach to an interface that came back; trying again", "error", err)
+			err = d.attach(name)
+			switch {
+			case err == nil:
+				d.log.Warn("attached again", "interface", name, "reason", attached[name].Reason)
+				delete(failures, name)
+			case failures[name] != err.Error():
+				d.log.Error("cannot attach again; trying every second", "interface", name, "reason", attached[name].Reason, "error", err)
+				failures[name] = err.Error()
 			}
 		}
 	}

@@ -138,8 +138,11 @@ func (d *Daemon) status() Status {
 		}
 	}
 	for _, i := range status.Interfaces {
-		if !i.Up {
-			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is down: %s", i.Name, cmp.Or(i.Reason, "no packets come in there")))
+		switch {
+		case i.Index == 0:
+			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is not attached to: %s", i.Name, i.Reason))
+		case !i.Up:
+			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is down: no packets come in there", i.Name))
 		}
 	}
 	if factor := d.reconciler.stretched(); factor > 1 {

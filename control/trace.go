@@ -154,9 +154,12 @@ func (d *Daemon) trace(r TraceRequest) ([]TracedPacket, error) {
 // interfaceIndex finds one of the daemon's interfaces, the first one for "".
 func (d *Daemon) interfaceIndex(name string) (int, error) {
 	for _, i := range d.dataplane.Interfaces() {
+		if i.Index == 0 {
+			continue
+		}
 		if i.Name == name || name == "" && i.Name == d.config.Interfaces[0] {
 			return i.Index, nil
 		}
 	}
-	return 0, tag(ErrInvalid, "interface %q is none of the daemon's (%s)", name, fmt.Sprint(d.config.Interfaces))
+	return 0, tag(ErrInvalid, "interface %q is none that the daemon is attached to (%s)", name, fmt.Sprint(d.config.Interfaces))
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluicelb/sluice/dataplane/dispatcher"
 )
 
 // Folders below the pin path.
@@ -27,9 +29,15 @@ const maxDevices = 4096
 
 // attachment is a program on an interface.
 type attachment struct {
-	link   link.Link
 	index  int
 	reason string
+	link   link.Link // nil where the interface is shared, see share.go
+}
+
+// balancerForms is the balancer in the forms that interfaces want it in.
+type balancerForms struct {
+	alone  *ebpf.Program
+	shared *ebpf.Program // nil without Options.Share
 }
 
 // Attach puts the balancer on an interface, in the network namespace of the calling thread. Where it is
@@ -37,29 +45,54 @@ type attachment struct {
 func (d *Dataplane) Attach(name string, mode XDPMode) (Interface, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	pin := filepath.Join(d.options.PinPath, linksFolder, name)
-	if old := d.links[name]; old != nil {
-		old.link.Close()
-		delete(d.links, name)
-	}
-	a, err := attach(name, mode, d.objects.Balancer, pin)
+	netdev, err := interfaceByName(name)
 	if err != nil {
 		return Interface{}, err
 	}
+	attachOne := d.attachAlone
+	if d.options.Share {
+		attachOne = d.attachShared
+	}
+	a, err := attachOne(netdev, mode)
+	if err != nil {
+		return Interface{}, err
+	}
+	d.forget(name) // by its old handle
 	d.links[name] = a
 	d.openDevice(a.index)
-	return describeInterface(name, a)
+	return d.inspect(name, a)
+}
+
+func (d *Dataplane) attachAlone(netdev *net.Interface, mode XDPMode) (*attachment, error) {
+	if err := d.stopSharing(netdev); err != nil {
+		return nil, err
+	}
+	return attach(netdev, mode, d.balancer.alone, d.linkPin(netdev.Name))
 }
 
 // Detach takes the balancer off an interface; packets then go to the host's own stack.
 func (d *Dataplane) Detach(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if a := d.links[name]; a != nil {
-		a.link.Close()
-		delete(d.links, name)
+	var err error
+	if a := d.links[name]; a != nil && a.link == nil {
+		err = d.unshare(a.index)
 	}
-	return unpinLink(filepath.Join(d.options.PinPath, linksFolder, name))
+	d.forget(name)
+	return errors.Join(err, unpinLink(d.linkPin(name)))
+}
+
+// linkPin is where the link to an interface that is not shared is pinned.
+func (d *Dataplane) linkPin(name string) string {
+	return filepath.Join(d.options.PinPath, linksFolder, name)
+}
+
+// forget lets go of an interface, whose program stays.
+func (d *Dataplane) forget(name string) {
+	if a := d.links[name]; a != nil && a.link != nil {
+		a.link.Close()
+	}
+	delete(d.links, name)
 }
 
 // Interfaces lists where the balancer is attached, sorted by name. One that vanished is not up.
@@ -68,15 +101,31 @@ func (d *Dataplane) Interfaces() []Interface {
 	defer d.mu.Unlock()
 	interfaces := make([]Interface, 0, len(d.links))
 	for _, name := range slices.Sorted(maps.Keys(d.links)) {
-		a := d.links[name]
-		i, err := describeInterface(name, a)
+		i, err := d.inspect(name, d.links[name])
 		if err != nil {
-			i = Interface{Name: name, Index: a.index, Reason: err.Error()}
+			i = Interface{Name: name, Reason: err.Error()}
 		}
 		interfaces = append(interfaces, i)
 	}
 	return interfaces
 }
+
+// inspect tells how the balancer is attached, and fails when it is not any more.
+func (d *Dataplane) inspect(name string, a *attachment) (Interface, error) {
+	i, err := describeInterface(name, a)
+	if err != nil {
+		return i, err
+	}
+	if a.link == nil {
+		i.Programs, err = d.sharing(a.index)
+	} else if linkIndex(a.link) != a.index {
+		err = errTakenOff
+	}
+	return i, err
+}
+
+// errTakenOff means that the program is not on the interface any more.
+var errTakenOff = errors.New("another tool took the balancer off")
 
 // adoptLinks takes over the interfaces that an earlier process attached to. Their programs are replaced by
 // Attach.
@@ -93,7 +142,15 @@ func (d *Dataplane) adoptLinks() error {
 		}
 		d.links[name] = &attachment{link: l, index: linkIndex(l)}
 	}
-	return nil
+	return d.adoptShared()
+}
+
+func interfaceByName(name string) (*net.Interface, error) {
+	netdev, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w (`ip link` lists the ones there are)", name, err)
+	}
+	return netdev, nil
 }
 
 // linkIndex returns the interface's index, 0 when the interface is gone.
@@ -107,16 +164,14 @@ func linkIndex(l link.Link) int {
 
 // attach puts a program on an interface and pins the link, or replaces the program of the link that is
 // pinned there.
-func attach(name string, mode XDPMode, program *ebpf.Program, pin string) (*attachment, error) {
-	netdev, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w (`ip link` lists the ones there are)", name, err)
-	}
+func attach(netdev *net.Interface, mode XDPMode, program *ebpf.Program, pin string) (*attachment, error) {
+	name := netdev.Name
 	if a, err := replace(program, pin, netdev.Index); a != nil || err != nil {
 		return a, err
 	}
 	a := &attachment{index: netdev.Index}
-	if a.link, a.reason, err = attachNew(name, netdev.Index, mode, program); err != nil {
+	var err error
+	if a.link, a.reason, err = attachNew(netdev, mode, program); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(pin), 0o700); err != nil {
@@ -151,37 +206,47 @@ func replace(program *ebpf.Program, pin string, index int) (*attachment, error) 
 
 // attachNew attaches in the mode asked for. With XDPAuto a driver without XDP gets the generic mode, and
 // the reason is returned.
-func attachNew(name string, index int, mode XDPMode, program *ebpf.Program) (link.Link, string, error) {
-	native := func() (link.Link, error) {
-		return link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: link.XDPDriverMode})
-	}
-	generic := func() (link.Link, error) {
-		return link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: link.XDPGenericMode})
-	}
+func attachNew(netdev *net.Interface, mode XDPMode, program *ebpf.Program) (l link.Link, reason string, err error) {
+	reason, err = inMode(mode, func(generic bool) error {
+		flags := link.XDPDriverMode
+		if generic {
+			flags = link.XDPGenericMode
+		}
+		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: netdev.Index, Flags: flags})
+		return err
+	})
+	return l, reason, explain(netdev, err)
+}
+
+// inMode attaches in the mode asked for, and tells why it is generic.
+func inMode(mode XDPMode, attach func(generic bool) error) (reason string, err error) {
 	if mode == XDPGeneric {
-		l, err := generic()
-		return l, "asked for", explain(name, err)
+		return "asked for", attach(true)
 	}
-	l, err := native()
-	if err == nil || mode == XDPNative || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
-		return l, "", explain(name, err)
+	err = attach(false)
+	if err == nil || mode == XDPNative {
+		return "", err
 	}
-	reason := fmt.Sprintf("the driver refuses native XDP: %v", root(err))
-	l, err = generic()
-	return l, reason, explain(name, err)
+	for _, sure := range []error{unix.EBUSY, unix.EEXIST, unix.EPERM, dispatcher.ErrOther, dispatcher.ErrFull} {
+		if errors.Is(err, sure) {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("the driver refuses native XDP: %v", root(err)), attach(true)
 }
 
 // explain adds the way out to an error of attaching.
-func explain(name string, err error) error {
+func explain(netdev *net.Interface, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("interface %s has another XDP program: take it off first (`ip link set dev %s xdp off`, or the tool that put it there): %w", name, name, root(err))
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST), errors.Is(err, dispatcher.ErrOther):
+		return fmt.Errorf("interface %s has another XDP program: take it off first (`ip link set dev %[1]s xdp off`, or the tool that put it there): %w",
+			netdev.Name, root(err))
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("the driver of interface %s has no native XDP: use xdp-mode auto or generic: %w", name, root(err))
+		return fmt.Errorf("the driver of interface %s has no native XDP: use xdp-mode auto or generic: %w", netdev.Name, root(err))
 	default:
-		return fmt.Errorf("attaching to interface %s: %w", name, err)
+		return fmt.Errorf("attaching to interface %s: %w", netdev.Name, err)
 	}
 }
 

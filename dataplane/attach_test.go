@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestAttach(t *testing.T) {
 	bridge := setUp(t, "br0")
 	native, err := h.Attach("eth0", XDPAuto)
 	must(t, err)
-	if native != (Interface{Name: "eth0", Index: h.clients, Mode: XDPNative, Up: true}) {
+	if want := (Interface{Name: "eth0", Index: h.clients, Mode: XDPNative, Up: true}); !reflect.DeepEqual(native, want) {
 		t.Errorf("eth0 is %+v", native)
 	}
 	generic, err := h.Attach("br0", XDPAuto)

@@ -44,6 +44,7 @@ const captureBuffer = 16 << 20
 type Capture struct {
 	dataplane *Dataplane
 	objects   shownObjects
+	balancer  balancerForms // that show
 	events    *ringbuf.Reader
 	boot      time.Time // when CLOCK_MONOTONIC was 0
 }
@@ -63,7 +64,7 @@ func (d *Dataplane) Capture(filter Filter) (*Capture, error) {
 		d.capturing = false
 		return nil, err
 	}
-	if err := d.replacePrograms(c.objects.ShownBalancer); err != nil {
+	if err := d.replacePrograms(c.balancer); err != nil {
 		return nil, errors.Join(err, c.end())
 	}
 	return c, nil
@@ -108,10 +109,10 @@ func (c *Capture) end() error {
 	d := c.dataplane
 	var err error
 	if d.capturing { // not yet closed
-		err = d.replacePrograms(d.objects.Balancer)
+		err = d.replacePrograms(d.balancer)
 		d.capturing = false
 	}
-	return errors.Join(err, c.events.Close(), c.objects.Close())
+	return errors.Join(err, c.close())
 }
 
 // newCapture loads the program with the maps of the live one.
@@ -125,15 +126,38 @@ func (d *Dataplane) newCapture(constants map[string]any) (*Capture, error) {
 	if err := spec.LoadAndAssign(&c.objects, &ebpf.CollectionOptions{MapReplacements: d.liveMaps()}); err != nil {
 		return nil, fmt.Errorf("loading the balancer that shows packets: %w", err)
 	}
+	c.balancer.alone = c.objects.ShownBalancer
+	if err := c.open(spec); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// open completes what newCapture has begun.
+func (c *Capture) open(spec *ebpf.CollectionSpec) (err error) {
 	if c.events, err = ringbuf.NewReader(c.objects.Events); err != nil {
-		return nil, errors.Join(err, c.objects.Close())
+		return err
 	}
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return nil, errors.Join(err, c.events.Close(), c.objects.Close())
+		return err
 	}
 	c.boot = time.Now().Add(-time.Duration(now.Nano()))
-	return c, nil
+	if !c.dataplane.options.Share {
+		return nil
+	}
+	maps := c.dataplane.liveMaps()
+	maps["events"], maps[".bss"] = c.objects.Events, c.objects.Bss
+	c.balancer.shared, err = loadShared(spec, "shown_balancer", maps)
+	return err
+}
+
+func (c *Capture) close() error {
+	var err error
+	if c.events != nil {
+		err = c.events.Close()
+	}
+	return errors.Join(err, c.objects.Close(), c.balancer.shared.Close()) // the last may be nil
 }
 
 func (d *Dataplane) captureConstants(filter Filter) (map[string]any, error) {
@@ -168,10 +192,16 @@ func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 
 // replacePrograms has all interfaces run a program, each from one packet to the next.
 // d.mu must be held.
-func (d *Dataplane) replacePrograms(program *ebpf.Program) error {
+func (d *Dataplane) replacePrograms(balancer balancerForms) error {
 	var errs []error
 	for name, a := range d.links {
-		if err := a.link.Update(program); err != nil {
+		var err error
+		if a.link != nil {
+			err = a.link.Update(balancer.alone)
+		} else {
+			err = d.share(a.index, false, balancer.shared)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("replacing the program on %s: %w", name, err))
 		}
 	}

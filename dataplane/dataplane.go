@@ -40,6 +40,8 @@ type Options struct {
 	Limits   Limits    // zero fields: DefaultLimits
 	NATPorts PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
 	HashSeed uint32    // equal on all hosts that share services
+	Share    bool      // interfaces with XDP programs of other tools, after libxdp's protocol
+	Priority uint32    // among those that share an interface: the lowest runs first
 	Logger   *slog.Logger
 }
 
@@ -53,6 +55,7 @@ type Dataplane struct {
 
 	mu        sync.Mutex
 	objects   liveObjects
+	balancer  balancerForms
 	services  mapped[balancerService]
 	slots     mapped[balancerSlot]
 	backends  mapped[balancerBackend]
@@ -180,6 +183,13 @@ func (d *Dataplane) load() error {
 	if err != nil {
 		return fmt.Errorf("loading the balancer: %w", err)
 	}
+	d.balancer.alone = d.objects.Balancer
+	if d.options.Share {
+		d.balancer.shared, err = loadShared(spec, "balancer", d.liveMaps())
+		if err != nil {
+			return err
+		}
+	}
 	if d.services, err = mapArray[balancerService](d.objects.Services); err != nil {
 		return err
 	}
@@ -276,13 +286,14 @@ func (d *Dataplane) close() error {
 	defer d.mu.Unlock()
 	var errs []error
 	if d.capturing {
-		errs = append(errs, d.replacePrograms(d.objects.Balancer))
+		errs = append(errs, d.replacePrograms(d.balancer))
 		d.capturing = false
 	}
 	errs = append(errs, d.services.close(), d.slots.close(), d.backends.close())
-	for _, a := range d.links {
-		errs = append(errs, a.link.Close())
+	for name := range d.links {
+		d.forget(name)
 	}
+	errs = append(errs, d.balancer.shared.Close()) // of nil too
 	if d.grace != nil {
 		d.grace.close()
 	}
@@ -306,7 +317,7 @@ func Unload(pinPath string) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{unpinLinks(filepath.Join(pinPath, linksFolder)), unpinLinks(filepath.Join(pinPath, decapFolder))}
+	errs := []error{unloadShared(pinPath), unpinLinks(filepath.Join(pinPath, linksFolder)), unpinLinks(filepath.Join(pinPath, decapFolder))}
 	for name := range spec.Maps {
 		if !isPinned(name) {
 			continue

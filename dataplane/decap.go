@@ -18,12 +18,16 @@ func AttachDecap(name string, mode XDPMode, pinPath string) (Interface, error) {
 	if err := preparePinPath(pinPath); err != nil {
 		return Interface{}, err
 	}
+	netdev, err := interfaceByName(name)
+	if err != nil {
+		return Interface{}, err
+	}
 	var objects decapObjects
 	if err := loadDecapObjects(&objects, nil); err != nil {
 		return Interface{}, fmt.Errorf("loading the decapsulator: %w", err)
 	}
 	defer objects.Close()
-	a, err := attach(name, mode, objects.Decap, filepath.Join(pinPath, decapFolder, name))
+	a, err := attach(netdev, mode, objects.Decap, filepath.Join(pinPath, decapFolder, name))
 	if err != nil {
 		return Interface{}, err
 	}

@@ -91,12 +91,13 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 type shownObjects struct {
 	balancerMaps
 	balancerVariables
+	Bss           *ebpf.Map     `ebpf:".bss"` // of the variables that are not constant
 	ShownBalancer *ebpf.Program `ebpf:"shown_balancer"`
 }
 
 // Close lets go of all of them.
 func (o *shownObjects) Close() error {
-	return errors.Join(o.balancerMaps.Close(), o.ShownBalancer.Close())
+	return errors.Join(o.balancerMaps.Close(), o.Bss.Close(), o.ShownBalancer.Close())
 }
 
 // readEvent waits for the next event, until the reader's deadline.

@@ -201,10 +201,14 @@ func (r *PortRange) UnmarshalText(text []byte) error {
 // Interface is a network interface with Sluice's program on it.
 type Interface struct {
 	Name   string  `json:"name"`
-	Index  int     `json:"index"`
+	Index  int     `json:"index"`            // 0 when the program is not there any more
 	Mode   XDPMode `json:"mode"`             // native or generic
-	Reason string  `json:"reason,omitempty"` // why it is generic, empty when native
+	Reason string  `json:"reason,omitempty"` // why it is generic or not there, empty when native
 	Up     bool    `json:"up"`
+
+	// Those that share the interface, in the order in which they run, the balancer among them. Empty where the
+	// balancer is alone.
+	Programs []XDPProgram `json:"programs,omitempty"`
 }
 
 // Counters are sums since the backend was added.

@@ -26,7 +26,9 @@ func busyStatus() control.Status {
 		Version: "1.2.3",
 		Uptime:  control.Duration(76*time.Hour + 5*time.Minute),
 		Interfaces: []dataplane.Interface{
-			{Name: "eth0", Mode: dataplane.XDPNative, Up: true},
+			{Name: "eth0", Mode: dataplane.XDPNative, Up: true, Programs: []dataplane.XDPProgram{
+				{Name: "xdpfilt_alw_udp", Priority: 10}, {Name: "balancer", Priority: 50},
+			}},
 			{Name: "wlan0", Mode: dataplane.XDPGeneric, Reason: "the driver refuses native XDP: operation not supported"},
 		},
 		Services: []control.ServiceStatus{

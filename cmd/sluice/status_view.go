@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/dataplane"
 )
 
 // statusView is a status as people see it.
@@ -71,9 +73,25 @@ func (v statusView) printInterfaces(p *page) {
 		if !i.Up {
 			link = cell{text: "down", style: red}
 		}
-		t.add(i.Name, link, i.Mode, i.Reason)
+		t.add(i.Name, link, i.Mode, interfaceNotes(i))
 	}
 	p.table(t)
+}
+
+// interfaceNotes says why XDP is generic, and what shares the interface in which order.
+func interfaceNotes(i dataplane.Interface) string {
+	if len(i.Programs) == 0 {
+		return i.Reason
+	}
+	var names []string
+	for _, program := range i.Programs {
+		names = append(names, fmt.Sprintf("%s (%d)", program.Name, program.Priority))
+	}
+	shared := "shared: " + strings.Join(names, ", ")
+	if i.Reason == "" {
+		return shared
+	}
+	return i.Reason + "; " + shared
 }
 
 func (v statusView) printServices(p *page) {

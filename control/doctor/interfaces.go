@@ -31,7 +31,7 @@ func checkInterfaces(p *patient) ([]Finding, error) {
 			f.Problem, f.Command = "it is down", fmt.Sprintf("ip link set dev %s up", name)
 		case link.Attrs().RawFlags&unix.IFF_RUNNING == 0:
 			f.Problem, f.Command = "it is up and has no carrier: its cable or its far end is down", "ethtool "+name
-		case p.status != nil && !slices.ContainsFunc(p.status.Interfaces, func(i dataplane.Interface) bool { return i.Name == name }):
+		case p.status != nil && !slices.ContainsFunc(p.status.Interfaces, func(i dataplane.Interface) bool { return i.Name == name && i.Index != 0 }):
 			f.Problem, f.Command = "the daemon is not attached to it", "systemctl restart sluice"
 		default:
 			continue

@@ -61,7 +61,7 @@ type site struct {
 	client, balancer *lab.Host
 	backends         []*lab.Host
 	daemon           *lab.Process
-	config           string
+	config, pins     string
 	api              *control.Client
 }
 
@@ -125,8 +125,8 @@ func (s *site) startDaemon(t *testing.T) {
 	t.Helper()
 	if s.config == "" {
 		folder := t.TempDir()
-		pins := fmt.Sprintf("/sys/fs/bpf/sluice-integration-%d-%d", os.Getpid(), time.Now().UnixNano())
-		t.Cleanup(func() { must(t, dataplane.Unload(pins)) })
+		s.pins = fmt.Sprintf("/sys/fs/bpf/sluice-integration-%d-%d", os.Getpid(), time.Now().UnixNano())
+		t.Cleanup(func() { must(t, dataplane.Unload(s.pins)) })
 		s.config = filepath.Join(folder, "sluice.yaml")
 		socket := filepath.Join(folder, "sluice.sock")
 		s.api = control.NewClient(socket)
@@ -137,7 +137,7 @@ store: %s
 api: {socket: %s}
 metrics: {address: "127.0.0.1:9433"}
 limits: {services: 64, backends: 4096, slots: 1048576, flows: 65536}
-`, pins, filepath.Join(folder, "sluice.db"), socket), 0o600))
+`, s.pins, filepath.Join(folder, "sluice.db"), socket), 0o600))
 	}
 	daemon, err := s.balancer.Command(t.Context(), binary, "run", "--config", s.config)
 	must(t, err)

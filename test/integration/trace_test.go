@@ -91,7 +91,7 @@ func TestExplainRefuses(t *testing.T) {
 		"no port":        {control.ExplainRequest{Client: client, Service: "every-port"}, "say which one"},
 		"another port":   {control.ExplainRequest{Client: client, Service: "tcp-7", Port: 8}, "has port 7, not 8"},
 		"protocol":       {control.ExplainRequest{Client: client, Service: "tcp-7", Protocol: 17}, "has protocol tcp, not udp"},
-		"interface":      {control.ExplainRequest{Client: client, Service: "tcp-7", Interface: "eth9"}, `"eth9" is none of the daemon's`},
+		"interface":      {control.ExplainRequest{Client: client, Service: "tcp-7", Interface: "eth9"}, `"eth9" is none that the daemon is attached to`},
 	} {
 		_, err := s.api.Explain(t.Context(), test.request)
 		if err == nil || !strings.Contains(err.Error(), test.want) {

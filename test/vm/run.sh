@@ -10,6 +10,7 @@ set -euo pipefail
 kernel=$1 job=$(realpath "$2")
 seconds=${VM_SECONDS:-1500}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm
+tools="xdp-loader xdp-filter" objects="libxdp1 xdp-tools"
 modules="nfnetlink xfrm_user veth bridge tun 8021q ipip sit ip6_tunnel fou fou6"
 
 say() { echo "vm: $*" >&2; }
@@ -32,6 +33,12 @@ tree=$(mktemp -d) && trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree"/{bin,proc,sys,dev,run,tmp,modules}
 cp "$(command -v busybox)" "$tree/bin/busybox"
 for applet in sh mount ip insmod cat echo sed grep tail wc sync reboot sleep; do ln -s busybox "$tree/bin/$applet"; done
+# Programs of Debian that tests run, with what they load, in the places where they look for it.
+for tool in $tools; do
+	cp -L --parents "$(command -v "$tool")" "$tree"
+	ldd "$(command -v "$tool")" | grep -o '/[^ ]*' | xargs cp -L --parents -t "$tree"
+done
+dpkg -L $objects | grep '\.o$' | xargs cp --parents -t "$tree"
 number=1000
 for module in $modules; do
 	modprobe -d "$root" -S "$version" --show-depends "$module" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
@@ -45,7 +52,7 @@ done
 cp -r "$job" "$tree/job"
 cat > "$tree/init" <<'INIT'
 #!/bin/sh
-export PATH=/bin HOME=/tmp TMPDIR=/tmp SLUICE_BINARY=/job/sluice
+export PATH=/bin:/sbin:/usr/sbin:/usr/bin HOME=/tmp TMPDIR=/tmp SLUICE_BINARY=/job/sluice
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp; mount -t tmpfs run /run; mount -t bpf bpf /sys/fs/bpf
 exec </dev/console >/dev/console 2>&1
