@@ -32,7 +32,7 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 		return result;
 	outer = outer_length(service->mode, c.backend);
 	if (!fits(p, outer))
-		return too_big4(ctx, p, p->hop.mtu - outer);
+		return tell_mtu(p, outer);
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV4_AND_TCP);
 	remember_fragment4(p, t);
 	if (service->mode == MODE_NAT) {
@@ -60,7 +60,7 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 		return result;
 	outer = outer_length(service->mode, c.backend);
 	if (!fits(p, outer))
-		return too_big6(ctx, p, p->hop.mtu - outer);
+		return tell_mtu(p, outer);
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV6_AND_TCP);
 	remember_fragment6(p, t);
 	if (service->mode == MODE_NAT) {
@@ -81,6 +81,8 @@ always_inline int to_client4(struct xdp_md *ctx, struct packet *p,
 
 	if (!reply)
 		return NEXT;
+	if (!fits(p, 0))
+		return tell_mtu(p, 0);
 	clamp_reply(ctx, p, IPV4_AND_TCP);
 	remember_fragment4(p, t);
 	result = undo_nat4(ctx, p, t, reply);
@@ -95,6 +97,8 @@ always_inline int to_client6(struct xdp_md *ctx, struct packet *p,
 
 	if (!reply)
 		return NEXT;
+	if (!fits(p, 0))
+		return tell_mtu(p, 0);
 	clamp_reply(ctx, p, IPV6_AND_TCP);
 	remember_fragment6(p, t);
 	result = undo_nat6(ctx, p, t, reply);
@@ -210,10 +214,11 @@ always_inline int balance4(struct xdp_md *ctx, struct packet *p)
 		result = recall_fragment4(p, &t);
 	if (result == NEXT)
 		result = to_client4(ctx, p, &t);
-	if (result != NEXT)
-		return result;
-	service = find_service4(&t, &p->verdict);
-	return service ? to_backend4(ctx, p, service, &t) : PASS_NO_SERVICE;
+	if (result == NEXT) {
+		service = find_service4(&t, &p->verdict);
+		result = service ? to_backend4(ctx, p, service, &t) : PASS_NO_SERVICE;
+	}
+	return result == TELL_MTU ? too_big4(ctx, p) : result;
 }
 
 always_inline int balance6(struct xdp_md *ctx, struct packet *p)
@@ -228,10 +233,11 @@ always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 		result = recall_fragment6(p, &t);
 	if (result == NEXT)
 		result = to_client6(ctx, p, &t);
-	if (result != NEXT)
-		return result;
-	service = find_service6(&t, &p->verdict);
-	return service ? to_backend6(ctx, p, service, &t) : PASS_NO_SERVICE;
+	if (result == NEXT) {
+		service = find_service6(&t, &p->verdict);
+		result = service ? to_backend6(ctx, p, service, &t) : PASS_NO_SERVICE;
+	}
+	return result == TELL_MTU ? too_big6(ctx, p) : result;
 }
 
 always_inline int balance(struct xdp_md *ctx, struct packet *p)

@@ -10,6 +10,13 @@ always_inline int fits(const struct packet *p, __u32 outer)
 	return !p->hop.mtu || p->length + outer <= p->hop.mtu;
 }
 
+/* Has the sender told which MTU it must keep to for the next hop. */
+always_inline int tell_mtu(struct packet *p, __u32 outer)
+{
+	p->hop.mtu -= outer;
+	return TELL_MTU;
+}
+
 /* l2, ipip and gue: the packet goes to its backend as it is, perhaps in outer
  * headers. in says what the outer ones take over.
  */

@@ -80,6 +80,9 @@ always_inline __u32 count_vlan(__be16 ethertype)
  */
 #define NEXT (-1)
 
+/* The sender must be told that p->hop.mtu is all that fits. */
+#define TELL_MTU (-2)
+
 always_inline __u16 vlan_of(__be16 ethertype, const struct vlan_tag *tag)
 {
 	__u16 id = bpf_ntohs(tag->tci) & VLAN_ID;

@@ -126,10 +126,10 @@ always_inline int make_room(struct xdp_md *ctx, const struct packet *p, __u32 he
 	return 0;
 }
 
-/* Tells the sender of an IPv4 packet which MTU it must keep to. One that may be
+/* Tells the sender of an IPv4 packet that it must keep to p->hop.mtu. One that may be
  * fragmented is not, and dropped.
  */
-always_inline int too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+always_inline int too_big4(struct xdp_md *ctx, const struct packet *p)
 {
 	struct iphdr *ip = at(ctx, p->l3);
 	struct icmp *icmp;
@@ -160,14 +160,14 @@ always_inline int too_big4(struct xdp_md *ctx, const struct packet *p, __u16 mtu
 	*icmp = (struct icmp) {
 		.type = ICMP4_UNREACHABLE,
 		.code = ICMP4_FRAGMENTATION_NEEDED,
-		.data = bpf_htonl(mtu),
+		.data = bpf_htonl(p->hop.mtu),
 	};
 	icmp->check =
 	    ~fold(bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp) + QUOTE, 0));
 	return ANSWER_TOO_BIG;
 }
 
-always_inline int too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu)
+always_inline int too_big6(struct xdp_md *ctx, const struct packet *p)
 {
 	struct ipv6hdr *ip = at(ctx, p->l3);
 	struct icmp *icmp;
@@ -190,7 +190,7 @@ always_inline int too_big6(struct xdp_md *ctx, const struct packet *p, __u16 mtu
 	ip->hop_limit = OUTER_TTL;
 	ip->saddr = destination;
 	ip->daddr = source;
-	*icmp = (struct icmp) { .type = ICMP6_TOO_BIG, .data = bpf_htonl(mtu) };
+	*icmp = (struct icmp) { .type = ICMP6_TOO_BIG, .data = bpf_htonl(p->hop.mtu) };
 	/* The pseudo header (RFC 8200, section 8.1): addresses, length, protocol. */
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&ip->saddr, 2 * sizeof(ip->saddr), 0);
 	sum += bpf_htonl(sizeof(*icmp) + QUOTE) + (__u64)bpf_htonl(IPPROTO_ICMPV6);

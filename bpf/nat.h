@@ -238,7 +238,12 @@ always_inline void describe_reply(const struct xdp_md *ctx, const struct packet 
 				  const struct choice *c, const struct ports *client,
 				  __u8 state, __u32 now, struct reply *reply)
 {
+	__u32 mtu = 0;
+
 	read_hop(ctx, p, &reply->hop);
+	if (bpf_check_mtu((void *)ctx, ctx->ingress_ifindex, &mtu, 0, 0) >= 0 &&
+	    mtu <= 0xffff)
+		reply->hop.mtu = mtu;
 	reply->backend = c->index;
 	reply->generation = c->backend->generation;
 	reply->client_port = client->source;

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"github.com/vishvananda/netlink"
 )
 
 // icmpFrame is a frame of ICMP or ICMPv6, by the family of the addresses.
@@ -117,25 +118,57 @@ func TestTooBig(t *testing.T) {
 				before := h.reasons(t)
 				action, out := h.receive(t, h.clients, frame)
 				wantAction(t, action, xdpTX)
-				payload := append([]byte{0, 0, byte(test.mtu >> 8), byte(test.mtu)}, frame[14+4*tags:][:128]...)
-				kind, code := uint8(3), uint8(4)
-				if p.source.Is6() {
-					kind, code = 2, 0
-				}
-				want := icmpFrame(t, p.back(), kind, code, payload)
-				if p.source.Is4() {
-					ip := want[14+4*tags:]
-					ip[4], ip[5], ip[6] = 0, 0, 0 // no identification, may be fragmented
-					binary.BigEndian.PutUint16(ip[10:], binary.BigEndian.Uint16(ip[10:])+7+0x4000)
-				} else {
-					binary.BigEndian.PutUint32(want[14+4*tags:], 6<<28) // no flow label
-				}
-				wantFrame(t, out, want)
+				wantFrame(t, out, tooBig(t, p, test.mtu))
 				before["answer_too_big"]++
 				wantReasons(t, h.reasons(t), before)
 				h.forget(t)
 			})
 		}
+	}
+}
+
+// tooBig is the answer to a packet that does not fit: it quotes the first 128 bytes.
+func tooBig(t testing.TB, p packet, mtu uint16) []byte {
+	t.Helper()
+	l3 := 14 + 4*len(p.vlans)
+	payload := append([]byte{0, 0, byte(mtu >> 8), byte(mtu)}, p.frame(t)[l3:][:128]...)
+	if p.source.Is6() {
+		answer := icmpFrame(t, p.back(), 2, 0, payload)
+		binary.BigEndian.PutUint32(answer[l3:], 6<<28) // no flow label
+		return answer
+	}
+	answer := icmpFrame(t, p.back(), 3, 4, payload)
+	ip := answer[l3:]
+	ip[4], ip[5], ip[6] = 0, 0, 0 // no identification, may be fragmented
+	sum := uint32(binary.BigEndian.Uint16(ip[10:])) + 7 + 0x4000
+	binary.BigEndian.PutUint16(ip[10:], uint16(sum+sum>>16))
+	return answer
+}
+
+// A reply that does not fit the interface which its client is behind tells the backend so.
+func TestReplyTooBig(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	eth0, err := netlink.LinkByName("eth0")
+	must(t, err)
+	must(t, netlink.LinkSetMTU(eth0, 1300))
+	for name, c := range errorCases {
+		t.Run(name, func(t *testing.T) {
+			h := h.here(t)
+			h.set(t, oneBackend(ProtocolTCP, c.service, ModeNAT, c.backend, 8080))
+			h.receive(t, h.clients, fromClient(ProtocolTCP, c.client, c.service).frame(t))
+			reply := between(c.backend, 8080, c.self, 5000)
+			headers := len(reply.frame(t)) - 14
+			reply.payload = string(make([]byte, 1300-headers))
+			action, _ := h.receive(t, h.servers, reply.frame(t))
+			wantAction(t, action, xdpRedirect)
+			before := h.reasons(t)
+			reply.payload += "1"
+			action, out := h.receive(t, h.servers, reply.frame(t))
+			wantAction(t, action, xdpTX)
+			wantFrame(t, out, tooBig(t, reply, 1300))
+			before["answer_too_big"]++
+			wantReasons(t, h.reasons(t), before)
+		})
 	}
 }
 
