@@ -39,6 +39,12 @@ func Run(ctx context.Context, config Config, version string) error {
 	d.log = config.Log.logger(d.level)
 	d.rules = rules{defaults: config.Defaults, limits: config.Limits}
 
+	var err error
+	// Before the socket, and given back after it: a daemon that ends must not remove its successor's.
+	if d.store, err = OpenStore(config.Store); err != nil {
+		return err
+	}
+	defer d.store.Close()
 	listener, err := config.API.listen()
 	if err != nil {
 		return err
@@ -51,10 +57,6 @@ func Run(ctx context.Context, config Config, version string) error {
 	if metrics != nil {
 		defer metrics.Close()
 	}
-	if d.store, err = OpenStore(config.Store); err != nil {
-		return err
-	}
-	defer d.store.Close()
 	if err := d.openDataplane(); err != nil {
 		return err
 	}

@@ -101,6 +101,8 @@ func (r *ExplainRequest) find(m Manifest) (int, error) {
 
 func (e *Explanation) check(r ExplainRequest, s *Service) error {
 	switch {
+	case !r.Client.IsValid():
+		return tag(ErrInvalid, "client is missing; give ADDRESS:PORT")
 	case r.Client.Addr().Unmap().Is4() != s.Address.Is4():
 		return tag(ErrInvalid, "client %s is not of the family of %s's %s", r.Client, s.Name, s.Address)
 	case s.Port == 0 && r.Port == 0:

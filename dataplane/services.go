@@ -267,7 +267,7 @@ func (d *Dataplane) ServiceStatus(key ServiceKey) (ServiceStatus, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	st := d.state[key]
-	if st == nil {
+	if st == nil || d.slots.items == nil { // closed
 		return ServiceStatus{}, false
 	}
 	owned := make(map[uint16]int)

@@ -76,12 +76,12 @@ func (d *Dataplane) prepareTable(st *serviceState, s Service, name string) (p pr
 	}
 	var configured int
 	p.members, configured = d.members(st, s, name)
-	if p.set.members != nil && slices.Equal(p.members, p.set.members) {
-		return p, false, nil
-	}
 	size := 0
 	if len(p.members) > 0 {
 		size = maglev.Size(configured, int(d.options.Limits.TableSlots))
+	}
+	if p.set.members != nil && slices.Equal(p.members, p.set.members) && int(p.set.table.size) == size {
+		return p, false, nil
 	}
 	built := d.build(p.members, size)
 	if p.set.members == nil && d.holds(p.set.table, built) {

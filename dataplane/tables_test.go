@@ -282,3 +282,25 @@ func TestNothingLeaks(t *testing.T) {
 func (h *testHost) try(frame []byte) (uint32, []byte, error) {
 	return runProgram(h.objects.Balancer, h.clients, frame)
 }
+
+// The size of a table follows the number of configured backends also when those that take flows stay the same.
+func TestTableSizeFollows(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	s := oneBackend(ProtocolTCP, service4, ModeL2, "198.51.100.11", 80)
+	slots := func() int {
+		h.set(t, s)
+		status, _ := h.ServiceStatus(s.ServiceKey)
+		return status.Slots
+	}
+	for n := 12; n <= 21; n++ {
+		s.Backends = append(s.Backends, Backend{Address: addr(fmt.Sprintf("198.51.100.%d", n)), Port: 80, Weight: 100})
+	}
+	ten := s
+	ten.Backends = s.Backends[:10]
+	s.Backends[10].Weight = 0
+	with := slots()
+	s = ten
+	if without := slots(); without >= with {
+		t.Errorf("the table has %d slots with 11 backends and %d with 10", with, without)
+	}
+}
