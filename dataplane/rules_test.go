@@ -57,9 +57,13 @@ func TestRulesAreAdopted(t *testing.T) {
 	h.Dataplane = openTest(t, options)
 	h.openDevice(h.clients)
 	h.wantChoosy(t) // before anything is set
+	set := h.rule(t, s.Sources[0].Prefix)
 	h.set(t, s)
 	h.wantChoosy(t)
 	h.wantHeld(t, 3, 1, 2, 2)
+	if now := h.rule(t, s.Sources[0].Prefix); now != set || h.Stats().TableRewrites != 0 {
+		t.Errorf("the set was made anew: record %d was %d, %d tables were written", now, set, h.Stats().TableRewrites)
+	}
 
 	s.Sources, s.Backends[1].ServerID = s.Sources[2:], ""
 	h.set(t, s)
@@ -68,6 +72,34 @@ func TestRulesAreAdopted(t *testing.T) {
 	h.wantChosen(t, "192.0.2.9", "\x40\x22\xca\xfe456", 11)
 	h.wantHeld(t, 1, 0, 1, 2)
 
+	must(t, h.RemoveService(s.ServiceKey))
+	h.wantHeld(t, 0, 0, 0, 0)
+}
+
+// rule reads the value of a rule for IPv4 sources of the only service.
+func (h *testHost) rule(t *testing.T, prefix netip.Prefix) (value uint32) {
+	t.Helper()
+	for _, st := range h.state {
+		must(t, h.objects.Sources4.Lookup(ruleKey(st.index, prefix), &value))
+	}
+	return value
+}
+
+// Server IDs that are longer than those of the service are removed, not taken for shorter ones: a process may
+// end between changing their length and removing them.
+func TestServerIDsOfAnotherLength(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	s := choosy()
+	h.set(t, s)
+	for _, st := range h.state {
+		h.services.items[st.index].QuicLength = 1
+	}
+	must(t, h.Close())
+	h.Dataplane = openTest(t, options)
+	s.QUIC.ServerIDLength, s.Backends[1].ServerID = 1, "\xca"
+	h.set(t, s)
+	h.wantHeld(t, 3, 1, 2, 2)
 	must(t, h.RemoveService(s.ServiceKey))
 	h.wantHeld(t, 0, 0, 0, 0)
 }
