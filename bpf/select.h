@@ -50,6 +50,18 @@ always_inline int take(struct packet *p, struct choice *c, __u32 index,
 	return p->hop.ifindex ? NEXT : DROP_NEXT_HOP_UNRESOLVED;
 }
 
+/* The backend that is remembered for a packet, if it is one of the packet's service:
+ * what is remembered may be from before the service was there, when another one
+ * had its address and port, in another mode perhaps.
+ */
+always_inline struct backend *recall(const struct packet *p, __u32 index,
+				     __u16 generation)
+{
+	struct backend *b = serving(index, generation);
+
+	return b && b->service == p->verdict.service ? b : NULL;
+}
+
 /* Takes the remembered backend, or the one of the slot of the hash. flow is what
  * find_flow4 or find_flow6 found.
  */
@@ -61,7 +73,7 @@ always_inline int choose(struct packet *p, struct choice *c, struct flow *flow,
 	__u32 index;
 
 	if (flow && !reopens(flow, p)) {
-		backend = serving(flow->backend, flow->generation);
+		backend = recall(p, flow->backend, flow->generation);
 		if (backend)
 			return take(p, c, flow->backend, backend, flow,
 				    p->verdict.cause);
@@ -87,7 +99,7 @@ always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice
 	if (c->service->flags & SERVICE_QUIC)
 		server = find_server(ctx, p, c->service);
 	if (server)
-		backend = serving(server->backend, server->generation);
+		backend = recall(p, server->backend, server->generation);
 	if (!backend) {
 		result = choose(p, c, flow, hash);
 		p->new_flow = p->verdict.cause == CAUSE_SLOT;
