@@ -280,7 +280,9 @@ func TestAdopt(t *testing.T) {
 func TestAdoptOtherLimits(t *testing.T) {
 	options := testOptions(t)
 	inNamespace(t)
-	must(t, openTest(t, options).Close())
+	d := openTest(t, options)
+	must(t, d.SetService(udpService()))
+	must(t, d.Close())
 	options.Limits.Flows *= 2
 	if d, err := Open(options); !errors.Is(err, ErrIncompatible) {
 		t.Errorf("error is %v, want ErrIncompatible (%v)", err, d)
