@@ -41,13 +41,17 @@ always_inline const struct slot *find_slot(const struct service *s, __u32 hash,
 always_inline int take(struct packet *p, struct choice *c, __u32 index,
 		       struct backend *backend, struct flow *flow, enum cause cause)
 {
+	/* Before the rest, for it is written after it. */
+	__u32 ifindex = *(volatile const __u32 *)&backend->hop.ifindex;
+
 	c->index = index;
 	c->backend = backend;
 	c->flow = flow;
 	p->hop = backend->hop;
+	p->hop.ifindex = ifindex;
 	p->verdict.backend = index;
 	p->verdict.cause = cause;
-	return p->hop.ifindex ? NEXT : DROP_NEXT_HOP_UNRESOLVED;
+	return ifindex ? NEXT : DROP_NEXT_HOP_UNRESOLVED;
 }
 
 /* The backend that is remembered for a packet, if it is one of the packet's service:
