@@ -106,7 +106,8 @@ always_inline int to_client6(struct xdp_md *ctx, struct packet *p,
 }
 
 /* An ICMP error goes to the backend whose packet it quotes, or, when the packet
- * went through nat to a backend, to its client.
+ * went through nat to a backend, to its client. Nobody is told of one that is too
+ * big (RFC 1122, section 3.2.2; RFC 4443, section 2.4).
  */
 always_inline int error4(struct xdp_md *ctx, struct packet *p)
 {
@@ -120,6 +121,8 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 		return result;
 	reply = find_reply4(p, &t);
 	if (reply) {
+		if (!fits(p, 0))
+			return DROP_TOO_BIG;
 		result = error_to_client4(ctx, p, reply, t.ports.protocol);
 		return result == NEXT ? TO_CLIENT : result;
 	}
@@ -135,6 +138,8 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)
 		return PASS_NO_FLOW;
+	if (!fits(p, outer_length(service->mode, c.backend)))
+		return DROP_TOO_BIG;
 	if (service->mode == MODE_NAT)
 		result = error_to_backend4(ctx, p, &c, &t);
 	else
@@ -154,6 +159,8 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 		return result;
 	reply = find_reply6(p, &t);
 	if (reply) {
+		if (!fits(p, 0))
+			return DROP_TOO_BIG;
 		result = error_to_client6(ctx, p, reply, t.ports.protocol);
 		return result == NEXT ? TO_CLIENT : result;
 	}
@@ -169,6 +176,8 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)
 		return PASS_NO_FLOW;
+	if (!fits(p, outer_length(service->mode, c.backend)))
+		return DROP_TOO_BIG;
 	if (service->mode == MODE_NAT)
 		result = error_to_backend6(ctx, p, &c, &t);
 	else

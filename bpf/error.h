@@ -42,7 +42,8 @@ always_inline int parse_quote4(const struct xdp_md *ctx, struct packet *p,
 		return PASS_NO_SERVICE;
 	if (!is_error4(icmp->type) || !has_ports(quoted->protocol))
 		return PASS_NO_SERVICE;
-	if ((ip->frag_off | quoted->frag_off) & bpf_htons(IPV4_FRAGMENT_OFFSET))
+	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) ||
+	    quoted->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
 		return PASS_FRAGMENT;
 	p->l4 = p->l3 + sizeof(*ip) + sizeof(*icmp) + quoted->ihl * 4;
 	ports = at(ctx, p->l4);
