@@ -215,7 +215,8 @@ func (g *group) errorToBackend(name, opened string, s service, request packet, r
 	c.Free = []field{{Kind: "nat-port", At: quoteOffset(out, known) + 2, Checksum: checksum}}
 }
 
-// errorToClient adds an error about what went to a backend. The client knows its packet as it sent it.
+// errorToClient adds an error about what went to a backend. The client knows its packet as it sent it, and hears
+// of it from the service (RFC 5508, section 4.2.2).
 func (g *group) errorToClient(name, opened string, s service, request packet, router string, kind kindOfError, change func(*packet)) {
 	b := s.servers[0]
 	sent := s.towards(b, request)
@@ -223,7 +224,7 @@ func (g *group) errorToClient(name, opened string, s service, request packet, ro
 	in.from = b.mac()
 	known := request
 	known.ttl = sent.ttl
-	out := known.icmpError(request.source.String(), router, kind.kind, kind.code, 8)
+	out := known.icmpError(request.source.String(), s.address.String(), kind.kind, kind.code, 8)
 	out.payload = append(out.payload[:len(out.payload)-4:len(out.payload)-4], in.payload[len(in.payload)-4:]...)
 	out.from, out.to, out.tags = request.to, request.from, replyTags(request.tags)
 	if change != nil {
