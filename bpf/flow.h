@@ -81,6 +81,15 @@ always_inline struct flow *find_flow6(struct packet *p, const struct tuple6 *t)
 	return bpf_map_lookup_elem(&flows6, t);
 }
 
+/* Whether the tuple must lead to the backend from now on: of a new flow, and of a
+ * first fragment that came there by more than its tuple, which later ones lack.
+ */
+always_inline int needs_flow(const struct packet *p)
+{
+	return p->verdict.cause == CAUSE_SLOT ||
+	       (p->fragment == FIRST_FRAGMENT && p->verdict.cause != CAUSE_FLOW);
+}
+
 /* Remembers the backend of a flow in the modes that are not nat. */
 always_inline void remember_flow4(const struct packet *p, const struct tuple4 *t,
 				  const struct backend *backend)
@@ -89,7 +98,7 @@ always_inline void remember_flow4(const struct packet *p, const struct tuple4 *t
 
 	flow.head.backend = p->verdict.backend;
 	flow.head.generation = backend->generation;
-	if (p->verdict.cause == CAUSE_SLOT)
+	if (needs_flow(p))
 		bpf_map_update_elem(&flows4, t, &flow, BPF_ANY);
 	if (p->tag && p->verdict.cause != CAUSE_ASSOCIATION) {
 		struct tuple4 key;
@@ -106,7 +115,7 @@ always_inline void remember_flow6(const struct packet *p, const struct tuple6 *t
 
 	flow.head.backend = p->verdict.backend;
 	flow.head.generation = backend->generation;
-	if (p->verdict.cause == CAUSE_SLOT)
+	if (needs_flow(p))
 		bpf_map_update_elem(&flows6, t, &flow, BPF_ANY);
 	if (p->tag && p->verdict.cause != CAUSE_ASSOCIATION) {
 		struct tuple6 key;

@@ -91,7 +91,7 @@ always_inline int choose(struct packet *p, struct choice *c, struct flow *flow,
 }
 
 /* The same for a packet of a client: one of QUIC goes first of all to the backend
- * that its connection ID names.
+ * that its connection ID names. Only nat remembers that.
  */
 always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice *c,
 			     struct flow *flow, __u32 hash)
@@ -112,5 +112,6 @@ always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice
 	if (flow && (flow->backend != server->backend ||
 		     flow->generation != server->generation))
 		flow = NULL;
+	p->new_flow = !flow && c->service->mode == MODE_NAT;
 	return take(p, c, server->backend, backend, flow, CAUSE_CONNECTION_ID);
 }

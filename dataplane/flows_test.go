@@ -165,6 +165,38 @@ func TestPortsAreReused(t *testing.T) {
 	}
 }
 
+// What a backend that a flow has left says of its end is not the end of the flow.
+func TestLeftBackendEndsNothing(t *testing.T) {
+	h := newNAT(t, 1)
+	s := oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.11", 80)
+	s.Backends = append(s.Backends, Backend{Address: addr("198.51.100.12"), Port: 80})
+	in := fromClient(ProtocolTCP, client4, service4)
+	data := in
+	data.syn = false
+	h.set(t, s)
+	h.receive(t, h.clients, in.frame(t))
+	s.Backends[0].Down, s.Backends[1].Weight = true, 100
+	h.set(t, s)
+	for range 2 {
+		if got := h.backendOf(t, data); got != addr("198.51.100.12") {
+			t.Fatalf("the flow goes to %s", got)
+		}
+	}
+	s.Backends[0].Down, s.Backends[0].Weight = false, 0
+	h.set(t, s)
+	end := packet{
+		from: serverMAC(11), to: serversMAC, source: addr("198.51.100.11"), target: addr("198.51.100.1"),
+		sport: 80, dport: 5000, protocol: ProtocolTCP, rst: true,
+	}
+	action, _ := h.receive(t, h.servers, end.frame(t))
+	wantAction(t, action, xdpRedirect)
+	h.age(t, 1)
+	h.receive(t, h.clients, data.frame(t))
+	h.age(t, 60)
+	action, _ = h.receive(t, h.clients, in.fromPort(40001).frame(t))
+	wantAction(t, action, xdpDrop) // the only port is still the flow's
+}
+
 // A client that comes again from the port of a closed connection gets the same port, at once.
 func TestClientPortIsReused(t *testing.T) {
 	h := newNAT(t, 1000)

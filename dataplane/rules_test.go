@@ -120,6 +120,33 @@ func (h *testHost) wantHeld(t *testing.T, rules, servers, records, backends int)
 	}
 }
 
+// A connection ID spares a flow that nat has to remember neither the limit nor the count.
+func TestConnectionIDIsLimited(t *testing.T) {
+	for mode, limited := range map[Mode]bool{ModeNAT: true, ModeL2: false} {
+		t.Run(mode.String(), func(t *testing.T) {
+			options := testOptions(t)
+			options.NATPorts = PortRange{First: 5000, Last: 5999}
+			h := newTestHost(t, options)
+			s := choosy()
+			s.Mode, s.Limit = mode, Limit{Rate: 1, Burst: 2}
+			h.set(t, s)
+			p := fromClient(ProtocolUDP, client4, service4)
+			p.payload = "\x40\x22\xca\xfe456"
+			forwarded := 0
+			for port := range uint16(100) {
+				if action, _ := h.receive(t, h.clients, p.fromPort(port).frame(t)); action == xdpRedirect {
+					forwarded++
+				}
+			}
+			status, _ := h.ServiceStatus(s.ServiceKey)
+			counted := status.Backends[1].NewFlows
+			if (forwarded < 100) != limited || limited && counted != uint64(forwarded) || !limited && counted != 0 {
+				t.Errorf("%d of 100 packets were forwarded and %d new flows counted", forwarded, counted)
+			}
+		})
+	}
+}
+
 // A service that does not fit changes nothing, whichever of its tables has no room.
 func TestSetsDoNotFit(t *testing.T) {
 	options := testOptions(t)
