@@ -218,7 +218,8 @@ always_inline void keep_flow(void *flows, const struct ports *key,
 }
 
 /* The state after a packet from the client. A UDP flow is open with its second
- * datagram, at a later tick.
+ * datagram, at a later tick, and one of TCP with its second packet: what begins in
+ * the middle may be a stray ACK, which must not hold a port for hours.
  */
 always_inline __u8 next_state(const struct flow *flow, const struct packet *p,
 			      __u8 protocol, __u32 now)
@@ -226,8 +227,7 @@ always_inline __u8 next_state(const struct flow *flow, const struct packet *p,
 	if (p->tcp_flags & (TCP_FIN | TCP_RST))
 		return FLOW_CLOSING;
 	if (!flow)
-		return p->tcp_flags & TCP_SYN || protocol != IPPROTO_TCP ? FLOW_OPENING
-									 : FLOW_OPEN;
+		return FLOW_OPENING;
 	if (flow->state != FLOW_OPENING)
 		return flow->state;
 	if (protocol == IPPROTO_TCP)

@@ -150,6 +150,8 @@ func TestPortsAreReused(t *testing.T) {
 		"seen a tick later":      {[]packet{in, data}, ^uint32(0), xdpDrop},
 		"only a SYN":             {[]packet{in}, 1, xdpDrop},
 		"only a SYN, long ago":   {[]packet{in}, 60, xdpRedirect},
+		"one ACK, long ago":      {[]packet{data}, 60, xdpRedirect},
+		"two ACKs":               {[]packet{data, data}, 3600, xdpDrop},
 		"open and idle":          {[]packet{in, data}, 3600, xdpDrop},
 		"open and idle for long": {[]packet{in, data}, 7200, xdpRedirect},
 	} {

@@ -232,7 +232,7 @@ struct fragment_key6 {
 };
 
 byte_enum flow_state {
-	FLOW_OPENING,		 /* TCP: only SYN seen from the client */
+	FLOW_OPENING,		 /* one packet, or of TCP only SYNs, from the client */
 	FLOW_OPEN, FLOW_CLOSING, /* TCP: FIN or RST seen */
 };
 
