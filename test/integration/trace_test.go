@@ -204,7 +204,7 @@ func TestCapturesEnd(t *testing.T) {
 	begin := func(ctx context.Context, reason string) (begun chan struct{}, ended chan error) {
 		begun, ended = make(chan struct{}), make(chan error, 1)
 		go func() {
-			ended <- s.api.Capture(ctx, control.CaptureRequest{Reason: reason}, func() { close(begun) }, func(control.CapturedPacket) bool { return true })
+			ended <- s.api.Capture(ctx, control.CaptureRequest{Reason: reason}, func() error { close(begun); return nil }, func(control.CapturedPacket) bool { return true })
 		}()
 		return begun, ended
 	}
@@ -212,11 +212,11 @@ func TestCapturesEnd(t *testing.T) {
 	begun, ended := begin(ctx, "drop_no_headroom") // which does not happen, so nothing wakes it but its end
 	<-begun
 	http()
-	err := s.api.Capture(t.Context(), control.CaptureRequest{}, func() {}, func(control.CapturedPacket) bool { return false })
+	err := s.api.Capture(t.Context(), control.CaptureRequest{}, func() error { return nil }, func(control.CapturedPacket) bool { return false })
 	if !errors.Is(err, control.ErrConflict) {
 		t.Errorf("a second capture: %v, want a conflict", err)
 	}
-	err = s.api.Capture(t.Context(), control.CaptureRequest{Reason: "drop_nothing"}, func() {}, func(control.CapturedPacket) bool { return false })
+	err = s.api.Capture(t.Context(), control.CaptureRequest{Reason: "drop_nothing"}, func() error { return nil }, func(control.CapturedPacket) bool { return false })
 	if err == nil {
 		t.Error("a reason that there is not is taken")
 	}
