@@ -86,8 +86,7 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 		if record.Flags&balancerBackendFlagsBACKEND_USED == 0 {
 			continue
 		}
-		endpoint := netip.AddrPortFrom(
-			addressOf(record.Address, record.Flags&balancerBackendFlagsBACKEND_IPV6 != 0), network16(record.Port))
+		endpoint := record.endpoint()
 		st := byIndex[uint32(record.Service)]
 		serving := record.Flags&balancerBackendFlagsBACKEND_SERVING != 0
 		if st == nil || (st.backends[endpoint] != nil && !serving) {
@@ -101,4 +100,10 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 		st.backends[endpoint] = &backendState{index: uint16(index), down: !serving}
 		d.useHop(endpoint.Addr(), uint16(index))
 	}
+}
+
+// endpoint is the address and port that the record holds.
+func (b *balancerBackend) endpoint() netip.AddrPort {
+	ipv6 := b.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
+	return netip.AddrPortFrom(addressOf(b.Address, ipv6), network16(b.Port))
 }

@@ -121,8 +121,12 @@ func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
 // writeHop copies a next hop into the record of a backend, in stores of 8 bytes, the one with the interface
 // last: a record without one gets it when all else is there. A neighbour's new MAC is one store. Another
 // interface takes three: while they are made, a packet may leave by the old interface with the new MAC, which
-// its switch drops.
+// its switch drops. While the neighbour has not had the time to answer, the record keeps the hop that it has: so
+// does one that was adopted, or whose route has changed.
 func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
+	if hop.Pending {
+		return
+	}
 	record := &d.backends.items[index]
 	updated := *record
 	updated.Hop.Ifindex = 0

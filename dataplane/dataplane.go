@@ -315,7 +315,7 @@ func (d *Dataplane) close() error {
 }
 
 // Unload detaches the programs that are pinned under the path and removes what Open and AttachDecap pinned
-// there, and the folder. It is no error when nothing is there; what others have pinned there stays, with an
+// there, and the folder. The neighbours of the backends are the kernel's alone from then on. It is no error when nothing is there; what others have pinned there stays, with an
 // error.
 func Unload(pinPath string) error {
 	if _, err := os.Stat(pinPath); errors.Is(err, os.ErrNotExist) {
@@ -327,7 +327,37 @@ func Unload(pinPath string) error {
 	return errors.Join(
 		unloadShared(pinPath),
 		removeLinks(filepath.Join(pinPath, linksFolder)), removeLinks(filepath.Join(pinPath, decapFolder)),
-		unpinMaps(pinPath), os.Remove(pinPath))
+		releaseNeighbours(pinPath), unpinMaps(pinPath), os.Remove(pinPath))
+}
+
+// releaseNeighbours leaves the neighbours that the next hops of backends depend on, and that no process follows
+// any more, to the kernel: it would not forget them.
+func releaseNeighbours(pinPath string) error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, "backends"), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	backends, err := mapArray[balancerBackend](m)
+	if err != nil {
+		return err
+	}
+	r, err := nexthop.NewResolver(slog.Default(), func(netip.Addr, nexthop.Hop) {})
+	if err != nil {
+		return errors.Join(err, backends.close())
+	}
+	defer r.Close()
+	for i := range backends.items {
+		if record := &backends.items[i]; record.Flags&balancerBackendFlagsBACKEND_USED != 0 {
+			address := record.endpoint().Addr()
+			r.Watch(address)
+			r.Unwatch(address)
+		}
+	}
+	return backends.close()
 }
 
 // unpinMaps removes the maps that Open has pinned.

@@ -80,9 +80,7 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 		}
 	}
 	if v.Backend != 0 && int(v.Backend) < len(d.backends.items) { // which are gone when d is closed
-		record := d.backends.items[v.Backend]
-		ipv6 := record.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
-		verdict.Backend = netip.AddrPortFrom(addressOf(record.Address, ipv6), network16(record.Port))
+		verdict.Backend = d.backends.items[v.Backend].endpoint()
 	}
 	return verdict
 }

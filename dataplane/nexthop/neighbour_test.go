@@ -60,6 +60,24 @@ func TestNeighbourGoesAndComes(t *testing.T) {
 	becomes(t, r, peer4, "resolved", resolved)
 }
 
+// A neighbour that was just asked for is pending until it has had the time to answer.
+func TestNeighbourIsPending(t *testing.T) {
+	n := newNetwork(t)
+	r := n.resolver(t, probeInterval)
+	for _, address := range []string{"192.0.2.77", "2001:db8::77"} {
+		if hop := r.Watch(netip.MustParseAddr(address)); !hop.Pending || hop.Resolved {
+			t.Errorf("%s is %+v", address, hop)
+		}
+		becomes(t, r, address, "not pending", func(h Hop) bool { return !h.Pending && !h.Resolved })
+		if reports := n.reports(address); len(reports) != 1 || reports[0].Pending {
+			t.Errorf("%s was reported as %+v", address, reports)
+		}
+	}
+	if hop := r.Watch(netip.MustParseAddr("203.0.113.1")); hop.Pending {
+		t.Errorf("an address without a route is %+v", hop)
+	}
+}
+
 // An entry that somebody deletes is looked for again.
 func TestNeighbourIsFlushed(t *testing.T) {
 	n := newNetwork(t)
