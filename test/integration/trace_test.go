@@ -105,6 +105,18 @@ func TestExplainRefuses(t *testing.T) {
 	}
 }
 
+// Frames that no interface delivers are answered as well, in their places.
+func TestTraceOfOddFrames(t *testing.T) {
+	s := newSite(t)
+	traced, err := s.api.Trace(t.Context(), control.TraceRequest{Frames: [][]byte{{}, {1, 2, 3}, make([]byte, 60), make([]byte, 9000)}})
+	must(t, err)
+	for i, want := range []string{"pass_not_seen", "pass_not_seen", "pass_not_ip", "pass_not_seen"} {
+		if i >= len(traced) || traced[i].Reason != want || traced[i].N != i+1 {
+			t.Fatalf("traced as %+v", traced)
+		}
+	}
+}
+
 // capture runs the command while traffic passes, and returns the packets of its file.
 func (s *site) capture(t *testing.T, pass func(), flags ...string) []gopacket.Packet {
 	t.Helper()
