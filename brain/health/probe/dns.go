@@ -67,7 +67,7 @@ func (d *dnsProbe) query(id uint16) ([]byte, error) {
 func (d *dnsProbe) probe(ctx context.Context, p *Prober) error {
 	conn, err := p.via.Dial(ctx, "udp", p.to)
 	if err != nil {
-		return &failure{"connect", err}
+		return &Failure{"connect", err}
 	}
 	defer conn.Close()
 	id := uint16(rand.Uint32())
@@ -76,13 +76,13 @@ func (d *dnsProbe) probe(ctx context.Context, p *Prober) error {
 		return err
 	}
 	if _, err := conn.Write(query); err != nil {
-		return &failure{"send", err}
+		return &Failure{"send", err}
 	}
 	buffer := make([]byte, answerLimit)
 	for {
 		n, err := conn.Read(buffer)
 		if err != nil {
-			return &failure{"", err}
+			return &Failure{"", err}
 		}
 		if answered, err := d.judge(buffer[:n], id); answered {
 			return err

@@ -38,7 +38,7 @@ func prepareExec(s Spec, _ netip.AddrPort) (exchange, *FieldError) {
 // kill, waiting for a dead disk, holds it up.
 func execute(ctx context.Context, text string, to netip.AddrPort) error {
 	if ctx.Err() != nil {
-		return &failure{"command", ctx.Err()}
+		return &Failure{"command", ctx.Err()}
 	}
 	var output tail
 	command := exec.Command("/bin/sh", "-c", text)
@@ -47,7 +47,7 @@ func execute(ctx context.Context, text string, to netip.AddrPort) error {
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.WaitDelay = outputWait
 	if err := command.Start(); err != nil {
-		return &failure{"command", err}
+		return &Failure{"command", err}
 	}
 	ended := make(chan struct{})
 	go func() {

@@ -8,21 +8,22 @@ import (
 	"syscall"
 )
 
-// failure is what went wrong in one step of a probe.
-type failure struct {
-	step  string // such as "connect"; "" when there is but one
-	cause error
+// Failure is what went wrong in one step of an exchange with a server.
+type Failure struct {
+	Step  string // such as "connect"; "" when there is but one
+	Cause error
 }
 
 // Error leaves out what the caller knows: addresses and system calls.
-func (f *failure) Error() string {
-	if f.step == "" {
-		return phrase(f.cause)
+func (f *Failure) Error() string {
+	if f.Step == "" {
+		return phrase(f.Cause)
 	}
-	return f.step + ": " + phrase(f.cause)
+	return f.Step + ": " + phrase(f.Cause)
 }
 
-func (f *failure) Unwrap() error { return f.cause }
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Cause }
 
 func phrase(err error) string {
 	var errno syscall.Errno

@@ -64,18 +64,18 @@ func (g *grpcProbe) probe(ctx context.Context, p *Prober) error {
 	defer s.Close()
 	client, err := s.http2(ctx, g.url.Scheme, p.to.String())
 	if err != nil {
-		return &failure{"HTTP/2", err}
+		return &Failure{"HTTP/2", err}
 	}
 	defer client.Close()
 	defer s.Close() // first, so that the client says no farewell
 	response, err := client.RoundTrip(g.request(ctx))
 	if err != nil {
-		return &failure{"response", err}
+		return &Failure{"response", err}
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, bodyLimit))
 	if err != nil {
-		return &failure{"response", err}
+		return &Failure{"response", err}
 	}
 	return judgeHealth(response, body)
 }

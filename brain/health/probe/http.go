@@ -90,11 +90,11 @@ func (w *webProbe) probe(ctx context.Context, p *Prober) error {
 	}
 	defer s.Close()
 	if _, err := s.Write(w.text); err != nil {
-		return &failure{"request", err}
+		return &Failure{"request", err}
 	}
 	response, err := w.response(s)
 	if err != nil {
-		return &failure{"response", err}
+		return &Failure{"response", err}
 	}
 	if !w.good.contain(response.StatusCode) {
 		return fmt.Errorf("status %d is not within %v", response.StatusCode, w.good)
@@ -104,7 +104,7 @@ func (w *webProbe) probe(ctx context.Context, p *Prober) error {
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, bodyLimit))
 	if err != nil {
-		return &failure{"body", err}
+		return &Failure{"body", err}
 	}
 	if !w.body.Match(body) {
 		return fmt.Errorf("the body does not match %q", w.body)

@@ -34,7 +34,7 @@ func prepareICMP(_ Spec, to netip.AddrPort) (exchange, *FieldError) {
 func (v *echoVariant) probe(ctx context.Context, p *Prober) error {
 	conn, err := p.via.Dial(ctx, v.network, p.to)
 	if err != nil {
-		return &failure{"connect", err}
+		return &Failure{"connect", err}
 	}
 	defer conn.Close()
 	echo := newEcho()
@@ -44,13 +44,13 @@ func (v *echoVariant) probe(ctx context.Context, p *Prober) error {
 		return err
 	}
 	if _, err := conn.Write(request); err != nil {
-		return &failure{"send", err}
+		return &Failure{"send", err}
 	}
 	buffer := make([]byte, 1500)
 	for {
 		n, err := conn.Read(buffer)
 		if err != nil {
-			return &failure{"", err}
+			return &Failure{"", err}
 		}
 		if v.answers(buffer[:n], echo) {
 			return nil

@@ -62,7 +62,7 @@ func (d *dialogue) stream(ctx context.Context, p *Prober) error {
 		return nil
 	}
 	if _, err := s.Write(d.send); err != nil {
-		return &failure{"send", err}
+		return &Failure{"send", err}
 	}
 	answer := make([]byte, 0, answerLimit)
 	for len(answer) < cap(answer) {
@@ -74,9 +74,9 @@ func (d *dialogue) stream(ctx context.Context, p *Prober) error {
 		case errors.Is(err, io.EOF) && len(answer) > 0:
 			return d.judge(answer)
 		case err != nil && len(answer) > 0:
-			return &failure{d.judge(answer).Error(), err}
+			return &Failure{d.judge(answer).Error(), err}
 		case err != nil:
-			return &failure{"answer", err}
+			return &Failure{"answer", err}
 		}
 	}
 	return d.judge(answer)
@@ -87,16 +87,16 @@ func (d *dialogue) stream(ctx context.Context, p *Prober) error {
 func (d *dialogue) datagram(ctx context.Context, p *Prober) error {
 	conn, err := p.via.Dial(ctx, "udp", p.to)
 	if err != nil {
-		return &failure{"connect", err}
+		return &Failure{"connect", err}
 	}
 	defer conn.Close()
 	if _, err := conn.Write(d.send); err != nil {
-		return &failure{"send", err}
+		return &Failure{"send", err}
 	}
 	answer := make([]byte, answerLimit)
 	n, err := conn.Read(answer)
 	if err != nil {
-		return &failure{"", err}
+		return &Failure{"", err}
 	}
 	return d.judge(answer[:n])
 }

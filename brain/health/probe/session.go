@@ -24,7 +24,7 @@ func (s *session) Close() error { return s.tcp.Close() }
 func (p *Prober) open(ctx context.Context) (*session, error) {
 	tcp, err := p.via.Dial(ctx, "tcp", p.to)
 	if err != nil {
-		return nil, &failure{"connect", err}
+		return nil, &Failure{"connect", err}
 	}
 	if p.tls == nil {
 		return &session{Conn: tcp, tcp: tcp}, nil
@@ -32,7 +32,7 @@ func (p *Prober) open(ctx context.Context) (*session, error) {
 	secured := tls.Client(tcp, p.tls)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		tcp.Close()
-		return nil, &failure{"TLS handshake", err}
+		return nil, &Failure{"TLS handshake", err}
 	}
 	return &session{Conn: secured, tcp: tcp}, nil
 }
