@@ -36,13 +36,14 @@ var (
 type Options struct {
 	// PinPath is a folder in a BPF file system, created when absent. Without one the dataplane is private: it
 	// ends with the process, is for Trace only, and has the next hops that SetNextHop gives it.
-	PinPath  string
-	Limits   Limits    // zero fields: DefaultLimits
-	NATPorts PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
-	HashSeed uint32    // equal on all hosts that share services
-	Share    bool      // interfaces with XDP programs of other tools, after libxdp's protocol
-	Priority uint32    // among those that share an interface: the lowest runs first
-	Logger   *slog.Logger
+	PinPath   string
+	Limits    Limits    // zero fields: DefaultLimits
+	NATPorts  PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
+	HashSeed  uint32    // equal on all hosts that share services
+	Share     bool      // interfaces with XDP programs of other tools, after libxdp's protocol
+	Priority  uint32    // among those that share an interface: the lowest runs first
+	ProbePath ProbePath // zero fields: DefaultProbePath
+	Logger    *slog.Logger
 }
 
 // Dataplane is the kernel's side of one network namespace. Safe for concurrent use.
@@ -51,7 +52,8 @@ type Dataplane struct {
 	log      *slog.Logger
 	resolver resolver
 	grace    *grace
-	names    []string // of enum reason
+	names    []string     // of enum reason
+	probes   *probeDevice // nil in a private dataplane
 
 	mu        sync.Mutex
 	objects   liveObjects
@@ -119,6 +121,9 @@ func (d *Dataplane) open() (err error) {
 			return err
 		}
 	}
+	if d.options.ProbePath, err = d.options.ProbePath.withDefaults(); err != nil {
+		return err
+	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
@@ -134,6 +139,9 @@ func (d *Dataplane) open() (err error) {
 		return err
 	}
 	if err := d.openResolver(); err != nil {
+		return err
+	}
+	if err := d.openProbes(); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -281,6 +289,9 @@ func (d *Dataplane) close() error {
 	if d.resolver != nil {
 		d.resolver.Close()
 	}
+	if d.probes != nil {
+		d.probes.close()
+	}
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -304,9 +315,13 @@ func (d *Dataplane) close() error {
 }
 
 // Unload detaches the programs that are pinned under the path and removes what Open and AttachDecap pinned
-// there, and the folder. It is no error when nothing is there; what others have pinned there stays, with an
-// error.
+// there, and the folder, and what ProbeMark made in the network namespace of the calling thread. It is no error
+// when nothing is there; what others have pinned there stays, with an error.
 func Unload(pinPath string) error {
+	return errors.Join(unloadProbes(pinPath), unloadPins(pinPath))
+}
+
+func unloadPins(pinPath string) error {
 	if _, err := os.Stat(pinPath); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
