@@ -129,11 +129,11 @@ func (p *probeDevice) check(service netip.Addr) error {
 	}
 }
 
-// make makes the device, when this process has not or it is gone, and the route and the rule of a family. What
-// an earlier process left is made anew. The rule is the last thing: before it is there, nothing has changed for
-// the host.
+// make makes the device, unless this process has and it is up, and the route and the rule of a family. What an
+// earlier process left is made anew. The rule is the last thing: before it is there, nothing has changed for the
+// host.
 func (p *probeDevice) make(family int) error {
-	if _, err := p.handle.LinkByIndex(p.index); p.index == 0 || err != nil {
+	if link, err := p.handle.LinkByIndex(p.index); err != nil || link.Attrs().Flags&net.FlagUp == 0 {
 		p.index = 0
 		if err := p.makeDevice(); err != nil {
 			return err

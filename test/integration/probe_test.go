@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -152,5 +153,125 @@ func TestProbeMark(t *testing.T) {
 				t.Errorf("without a mark: connected to %v, error %v", conn, err)
 			}
 		})
+	}
+}
+
+// The device that probes leave by may leave checksums to be completed later, and be given super-packets.
+func TestProbeOffloads(t *testing.T) {
+	for _, w := range ways[2:] {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newNetwork(t, lab.LinkOptions{MTU: 1600, Offloading: true})
+			s.serve(t, w)
+			d := s.openDataplane(t)
+			w.setServices(t, d)
+			s.wantProbes(t, d, w)
+		})
+	}
+}
+
+// A service's address may be the balancer's own, as where a routing daemon announces it, once rules come before own
+// addresses and answers from one are let in.
+func TestProbeOwnAddress(t *testing.T) {
+	for _, w := range []way{ways[2], ways[3], ways[5], ways[6]} {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newNetwork(t, lab.LinkOptions{MTU: 1600})
+			s.serve(t, w)
+			d := s.openDataplane(t)
+			w.setServices(t, d)
+			must(t, s.balancer.Addr("lo", netip.PrefixFrom(w.serviceAddress(), w.serviceAddress().BitLen()).String()))
+			_, err := d.ProbeMark(w.probedServices()[0].ServiceKey, netip.AddrPortFrom(w.backendAddress(0), 0))
+			if err == nil {
+				t.Fatal("no error says that probes never leave")
+			}
+			_, rest, _ := strings.Cut(err.Error(), "`")
+			command, _, _ := strings.Cut(rest, "`")
+			s.run(t, "sh", "-c", command)
+			must(t, s.balancer.Sysctl("net.ipv4.conf.servers.accept_local", "1"))
+			s.wantProbes(t, d, w)
+			load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
+		})
+	}
+}
+
+// The process is killed at any moment while it makes the way of its probes. The next one's probes go through, and
+// unloading leaves nothing.
+func TestProbePathKilled(t *testing.T) {
+	const rounds = 20
+	w := ways[5]
+	s := newNetwork(t, lab.LinkOptions{MTU: 1600})
+	s.serve(t, w)
+	s.pins = fmt.Sprintf("/sys/fs/bpf/sluice-integration-%d-%d", os.Getpid(), time.Now().UnixNano())
+	unload := func() error { return s.balancer.Do(func() error { return dataplane.Unload(s.pins) }) }
+	t.Cleanup(func() { must(t, unload()) })
+	t.Setenv(victimPins, s.pins)
+	for round := range rounds {
+		process, err := s.balancer.Command(t.Context(), os.Args[0])
+		must(t, err)
+		eventually(t, "a process that is about to probe", func() bool { return strings.Contains(process.Output(), "ready") })
+		time.Sleep(time.Duration(round) * 1500 * time.Microsecond)
+		process.Kill()
+		<-process.Done()
+		t.Logf("killed after: %q", process.Output())
+		if round%2 == 0 {
+			must(t, unload())
+			s.wantNothingForProbes(t)
+			continue
+		}
+		s.probeOnce(t, w)
+	}
+	must(t, unload())
+	s.wantNothingForProbes(t)
+}
+
+// victimPins is the environment variable that has this program be the process that is killed. Its value is the pin
+// path.
+const victimPins = "SLUICE_TEST_VICTIM_PINS"
+
+// victim probes, and never ends.
+func victim(pins string) error {
+	d, err := dataplane.Open(probeOptions(pins))
+	if err != nil {
+		return err
+	}
+	w := ways[5]
+	for _, service := range w.probedServices() {
+		if err := d.SetService(service); err != nil {
+			return err
+		}
+	}
+	key, backend := w.probedServices()[0].ServiceKey, netip.AddrPortFrom(w.backendAddress(0), 0)
+	for _, err = d.ProbeSource(key, backend); err != nil; _, err = d.ProbeSource(key, backend) {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println("ready")
+	if _, err := d.ProbeMark(key, backend); err != nil {
+		return err
+	}
+	fmt.Println("probed")
+	select {}
+}
+
+// probeOnce opens a dataplane after another process, and probes.
+func (s *site) probeOnce(t *testing.T, w way) {
+	t.Helper()
+	var d *dataplane.Dataplane
+	must(t, s.balancer.Do(func() (err error) {
+		d, err = dataplane.Open(probeOptions(s.pins))
+		return err
+	}))
+	w.setServices(t, d)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if backend, err := traffic.Datagram(s.prober(t, d, w, portUDP, 2), w.target(portUDP), 100)(ctx); err != nil || backend != "backend2" {
+		t.Errorf("%q answered, %v", backend, err)
+	}
+	must(t, d.Close())
+}
+
+// wantNothingForProbes wants neither devices, nor rules, nor routes to be left.
+func (s *site) wantNothingForProbes(t *testing.T) {
+	t.Helper()
+	for _, command := range []string{"ip -o link | grep ': sluice-'", "ip rule | grep 20928", "ip -6 rule | grep 20928", "ip route show table all | grep 'table 20928'", "ip -6 route show table all | grep 'table 20928'"} {
+		s.run(t, "sh", "-c", "! { "+command+"; }")
 	}
 }

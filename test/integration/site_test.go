@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if pins := os.Getenv(victimPins); pins != "" {
+		fmt.Fprintln(os.Stderr, victim(pins))
+		os.Exit(1)
+	}
 	os.Exit(testMain(m))
 }
 
@@ -299,6 +304,16 @@ func load(t *testing.T, exchange traffic.Exchange, count, shares int) {
 	}
 	if shares != 0 && len(report.Backends) != shares {
 		t.Errorf("the exchanges reached %v, want %d backends", report.Backends, shares)
+	}
+}
+
+// run runs a command on the balancer.
+func (s *site) run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	command, err := s.balancer.Command(t.Context(), name, args...)
+	must(t, err)
+	if err := command.Wait(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, command.Output())
 	}
 }
 
