@@ -36,14 +36,15 @@ var (
 type Options struct {
 	// PinPath is a folder in a BPF file system, created when absent. Without one the dataplane is private: it
 	// ends with the process, is for Trace only, and has the next hops that SetNextHop gives it.
-	PinPath   string
-	Limits    Limits    // zero fields: DefaultLimits
-	NATPorts  PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
-	HashSeed  uint32    // equal on all hosts that share services
-	Share     bool      // interfaces with XDP programs of other tools, after libxdp's protocol
-	Priority  uint32    // among those that share an interface: the lowest runs first
+	PinPath  string
+	Limits   Limits    // zero fields: DefaultLimits
+	NATPorts PortRange // zero: the longer part of 1024-65535 outside net.ipv4.ip_local_port_range
+	HashSeed uint32    // equal on all hosts that share services
+	Share    bool      // interfaces with XDP programs of other tools, after libxdp's protocol
+	Priority uint32    // among those that share an interface: the lowest runs first
+	Logger   *slog.Logger
+
 	ProbePath ProbePath // zero fields: DefaultProbePath
-	Logger    *slog.Logger
 }
 
 // Dataplane is the kernel's side of one network namespace. Safe for concurrent use.
@@ -52,8 +53,9 @@ type Dataplane struct {
 	log      *slog.Logger
 	resolver resolver
 	grace    *grace
-	names    []string     // of enum reason
-	probes   *probeDevice // nil in a private dataplane
+	names    []string // of enum reason
+
+	probes *probeDevice // nil in a private dataplane
 
 	mu        sync.Mutex
 	objects   liveObjects
@@ -121,9 +123,10 @@ func (d *Dataplane) open() (err error) {
 			return err
 		}
 	}
-	if d.options.ProbePath, err = d.options.ProbePath.withDefaults(); err != nil {
-		return err
+	if err := d.options.ProbePath.Check(); err != nil {
+		return fmt.Errorf("the path of probes: %w", err)
 	}
+	d.options.ProbePath = d.options.ProbePath.withDefaults()
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}

@@ -116,11 +116,11 @@ func (p *probeDevice) ensure(service netip.Addr) error {
 func (p *probeDevice) check(service netip.Addr) error {
 	routes, err := p.handle.RouteGetWithOptions(service.AsSlice(), &netlink.RouteGetOptions{Mark: p.path.Mark})
 	switch {
-	case err != nil:
+	case err != nil || len(routes) == 0:
 		return fmt.Errorf("packets with mark %#x have no route: %w", p.path.Mark, err)
-	case len(routes) == 1 && routes[0].LinkIndex == p.index && p.index != 0:
+	case p.index != 0 && routes[0].LinkIndex == p.index:
 		return nil
-	case len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL:
+	case routes[0].Type == unix.RTN_LOCAL:
 		ip := map[int]string{unix.AF_INET: "ip", unix.AF_INET6: "ip -6"}[family(service)]
 		return fmt.Errorf("%s is an address of this host, which packets to it never leave: take it off, or have rules come before own addresses (`%s rule add pref 32765 table local; %[2]s rule del pref 0`)",
 			service, ip)
@@ -139,19 +139,36 @@ func (p *probeDevice) make(family int) error {
 			return err
 		}
 	}
-	bits := map[int]int{unix.AF_INET: 32, unix.AF_INET6: 128}[family]
-	everywhere := &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)}
-	err := p.handle.RouteAdd(&netlink.Route{
-		Family: family, Dst: everywhere, LinkIndex: p.index, Table: p.path.Table, Protocol: probeProtocol, Scope: netlink.SCOPE_LINK,
-	})
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("making a route in table %d: %w", p.path.Table, err)
+	if err := p.makeRoute(family); err != nil {
+		return err
 	}
 	rule, mask := netlink.NewRule(), ^uint32(probeIndex)
 	rule.Family, rule.Mark, rule.Mask = family, p.path.Mark, &mask
-	rule.Table, rule.Priority, rule.Protocol = p.path.Table, p.path.Priority, probeProtocol
+	rule.Table, rule.Priority, rule.Protocol = int(p.path.Table), int(p.path.Priority), probeProtocol
 	if err := p.handle.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("making the rule for mark %#x: %w", p.path.Mark, err)
+	}
+	return nil
+}
+
+// makeRoute has the table lead to the device. Nobody else may use the table.
+func (p *probeDevice) makeRoute(family int) error {
+	bits := map[int]int{unix.AF_INET: 32, unix.AF_INET6: 128}[family]
+	route := netlink.Route{
+		Family: family, Dst: &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)},
+		LinkIndex: p.index, Table: int(p.path.Table), Protocol: probeProtocol, Scope: netlink.SCOPE_LINK,
+	}
+	there, err := p.handle.RouteListFiltered(family, &route, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("listing the routes of table %d: %w", p.path.Table, err)
+	}
+	for _, other := range there {
+		if other.LinkIndex != p.index {
+			return fmt.Errorf("table %d has other routes (`ip route show table %[1]d`): give probe-path another table", p.path.Table)
+		}
+	}
+	if err := p.handle.RouteReplace(&route); err != nil {
+		return fmt.Errorf("making a route in table %d: %w", p.path.Table, err)
 	}
 	return nil
 }
@@ -192,7 +209,7 @@ func (p *probeDevice) taken() error {
 	if link, err := p.handle.LinkByName(p.name()); err == nil && link.Attrs().Alias != "" {
 		owner = "the daemon with the pin path " + link.Attrs().Alias
 	}
-	return fmt.Errorf("the device %s belongs to %s: give one of them another mark for probes, or remove it if nothing uses it any more (`ip link delete %[1]s`)",
+	return fmt.Errorf("the device %s belongs to %s: give one of them another probe-path, or remove it if nothing uses it any more (`ip link delete %[1]s`)",
 		p.name(), owner)
 }
 

@@ -1,8 +1,10 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -11,9 +13,9 @@ import (
 // ProbePath says which marks, table and rules of the host serve probes; see ProbeMark. Another dataplane in
 // the same network namespace needs others. A zero field means the one of DefaultProbePath.
 type ProbePath struct {
-	Mark     uint32 // of packets; its lower 16 bits are 0 and hold a backend's index
-	Table    int    // of routes; without one the upper 16 bits of Mark
-	Priority int    // of the rules that lead there; lower ones come first
+	Mark     uint32 `json:"mark"`     // of packets; its lower 16 bits are 0 and hold a backend's index
+	Table    uint32 `json:"table"`    // of routes, not one of the kernel's; without one the upper 16 bits of Mark
+	Priority uint32 `json:"priority"` // of the rules that lead there, 1..32765; lower ones come first
 }
 
 // DefaultProbePath has numbers that no other software is known to use. Its rules come after the one for the
@@ -23,20 +25,32 @@ var DefaultProbePath = ProbePath{Mark: 0x51c00000, Table: 0x51c0, Priority: 51}
 // probeIndex is PROBE_INDEX in bpf/probe.c: the bits of a mark that hold a backend's index.
 const probeIndex = 0xffff
 
-func (p ProbePath) withDefaults() (ProbePath, error) {
-	if p.Mark == 0 {
-		p.Mark = DefaultProbePath.Mark
+// Check returns an error that names the field that is wrong.
+func (p ProbePath) Check() error {
+	switch {
+	case p.Mark&probeIndex != 0:
+		return fmt.Errorf("mark %#x is no multiple of %#x", p.Mark, probeIndex+1)
+	case p.Table >= unix.RT_TABLE_COMPAT && p.Table <= unix.RT_TABLE_LOCAL:
+		return fmt.Errorf("table %d is the kernel's own", p.Table)
+	case p.Table > math.MaxInt32:
+		return fmt.Errorf("table %d is not within 1..%d", p.Table, math.MaxInt32)
+	case p.Priority > maxPriority:
+		return fmt.Errorf("priority %d is not within 1..%d", p.Priority, maxPriority)
 	}
-	if p.Mark&probeIndex != 0 {
-		return p, fmt.Errorf("the mark of probes %#x is no multiple of %#x", p.Mark, probeIndex+1)
+	return nil
+}
+
+// maxPriority is that of the last rule before the one for the main table (fib_default_rules_init in the kernel's
+// net/ipv4/fib_rules.c).
+const maxPriority = 32765
+
+func (p ProbePath) withDefaults() ProbePath {
+	p.Mark = cmp.Or(p.Mark, DefaultProbePath.Mark)
+	return ProbePath{
+		Mark:     p.Mark,
+		Table:    cmp.Or(p.Table, p.Mark>>16),
+		Priority: cmp.Or(p.Priority, DefaultProbePath.Priority),
 	}
-	if p.Table == 0 {
-		p.Table = int(p.Mark >> 16)
-	}
-	if p.Priority == 0 {
-		p.Priority = DefaultProbePath.Priority
-	}
-	return p, nil
 }
 
 // ProbeMark returns the mark (SO_MARK in socket(7)) of sockets whose packets to the service's own address

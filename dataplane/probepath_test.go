@@ -178,12 +178,22 @@ func TestProbeMarkRefuses(t *testing.T) {
 	}
 }
 
-func TestProbePathOptions(t *testing.T) {
-	options := testOptions(t)
+func TestProbePathCheck(t *testing.T) {
 	inNamespace(t)
-	options.ProbePath.Mark = 0x51c00001
-	if _, err := Open(options); err == nil || !strings.Contains(err.Error(), "0x51c00001 is no multiple of 0x10000") {
-		t.Errorf("a mark with lower bits: error is %v", err)
+	for want, path := range map[string]ProbePath{
+		"mark 0x51c00001 is no multiple of 0x10000": {Mark: 0x51c00001},
+		"table 254 is the kernel's own":             {Table: 254},
+		"table 2147483648 is not within":            {Table: 1 << 31},
+		"priority 32766 is not within 1..32765":     {Priority: 32766},
+	} {
+		options := testOptions(t)
+		options.ProbePath = path
+		if _, err := Open(options); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error is %v, want one with %q", path, err, want)
+		}
+	}
+	if err := (ProbePath{Mark: 0x51c10000, Table: 1, Priority: 1}).Check(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -340,7 +350,17 @@ func TestProbePathOfTwo(t *testing.T) {
 	h.probe(t, probed4)
 	must(t, second.Close())
 
-	options.ProbePath.Mark = 0x51c10000
+	options.ProbePath = ProbePath{Mark: 0x51c10000, Table: DefaultProbePath.Table}
+	second = &testHost{Dataplane: openTest(t, options)}
+	second.set(t, probed4)
+	_, err = second.ProbeMark(probed4.ServiceKey, probed4.Backends[0].endpoint())
+	if want := "table 20928 has other routes"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the same table: error is %v, want one with %q", err, want)
+	}
+	h.probe(t, probed4)
+	must(t, second.Close())
+
+	options.ProbePath.Table = 0
 	second = &testHost{Dataplane: openTest(t, options)}
 	second.set(t, probed4)
 	second.probe(t, probed4)

@@ -24,7 +24,7 @@ func checkOwnAddresses(p *patient) ([]Finding, error) {
 			continue
 		}
 		seen[object] = true
-		command, err := at.letProbesThrough(name)
+		command, err := at.letProbesThrough(name, p.rulePriority())
 		if err != nil {
 			return findings, err
 		}
@@ -38,14 +38,22 @@ func checkOwnAddresses(p *patient) ([]Finding, error) {
 	return findings, nil
 }
 
+// rulePriority is that of the daemon's rules for probes.
+func (p *patient) rulePriority() int {
+	if p.Config != nil && p.Config.ProbePath.Priority != 0 {
+		return int(p.Config.ProbePath.Priority)
+	}
+	return int(dataplane.DefaultProbePath.Priority)
+}
+
 func isOwn(p place) bool {
 	routes, err := netlink.RouteGet(p.service.Address.AsSlice())
 	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
 }
 
-// letProbesThrough is the command that lets probes out, and answers in by an interface; empty when nothing is in
-// their way.
-func (p place) letProbesThrough(name string) (string, error) {
+// letProbesThrough is the command that lets probes out, whose rules have that priority, and answers in by an
+// interface; empty when nothing is in their way.
+func (p place) letProbesThrough(name string, priority int) (string, error) {
 	ip, family := "ip", unix.AF_INET
 	if p.service.Address.Is6() {
 		ip, family = "ip -6", unix.AF_INET6
@@ -56,7 +64,7 @@ func (p place) letProbesThrough(name string) (string, error) {
 	}
 	var commands []string
 	for _, rule := range rules {
-		if rule.Table == unix.RT_TABLE_LOCAL && rule.Priority < dataplane.DefaultProbePath.Priority {
+		if rule.Table == unix.RT_TABLE_LOCAL && rule.Priority < priority {
 			commands = append(commands, fmt.Sprintf("%s rule add pref 32765 table local; %[1]s rule del pref %d", ip, rule.Priority))
 		}
 	}
