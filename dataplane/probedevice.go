@@ -115,12 +115,13 @@ func (p *probeDevice) ensure(service netip.Addr) error {
 // check asks the kernel where marked packets to an address go.
 func (p *probeDevice) check(service netip.Addr) error {
 	routes, err := p.handle.RouteGetWithOptions(service.AsSlice(), &netlink.RouteGetOptions{Mark: p.path.Mark})
-	switch {
-	case err != nil || len(routes) == 0:
-		return fmt.Errorf("packets with mark %#x have no route: %w", p.path.Mark, err)
-	case p.index != 0 && routes[0].LinkIndex == p.index:
+	if err != nil || len(routes) == 0 {
+		return fmt.Errorf("packets with mark %#x have no route: %v", p.path.Mark, err)
+	}
+	switch route := routes[0]; {
+	case p.index != 0 && route.LinkIndex == p.index:
 		return nil
-	case routes[0].Type == unix.RTN_LOCAL:
+	case route.Type == unix.RTN_LOCAL:
 		ip := map[int]string{unix.AF_INET: "ip", unix.AF_INET6: "ip -6"}[family(service)]
 		return fmt.Errorf("%s is an address of this host, which packets to it never leave: take it off, or have rules come before own addresses (`%s rule add pref 32765 table local; %[2]s rule del pref 0`)",
 			service, ip)
