@@ -33,7 +33,8 @@ func TestProbeFrames(t *testing.T) {
 				h := h.here(t)
 				s := oneBackend(ProtocolUDP, test.target, test.mode, test.backend, 0)
 				h.set(t, s)
-				hop := h.hops[addr(test.backend)].hop
+				status, _ := h.ServiceStatus(s.ServiceKey)
+				hop := status.Backends[0].NextHop
 				hop.VLANs = vlans
 				h.hopChanged(addr(test.backend), hop)
 				mark, err := h.ProbeMark(s.ServiceKey, s.Backends[0].endpoint())
