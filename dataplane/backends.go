@@ -21,6 +21,14 @@ type hopUsers struct {
 	indices map[uint16]bool
 }
 
+// find returns a backend of a service. d.mu must be held.
+func (d *Dataplane) find(key ServiceKey, backend netip.AddrPort) (*backendState, error) {
+	if st := d.state[key]; st != nil && st.backends[backend] != nil {
+		return st.backends[backend], nil
+	}
+	return nil, fmt.Errorf("%s has no backend %s", key, backend)
+}
+
 // addBackends puts the backends of s that st lacks into the kernel, where nothing names them yet. Returns
 // their endpoints. d.mu must be held.
 func (d *Dataplane) addBackends(st *serviceState, s Service) ([]netip.AddrPort, error) {

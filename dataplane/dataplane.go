@@ -43,6 +43,8 @@ type Options struct {
 	Share    bool      // interfaces with XDP programs of other tools, after libxdp's protocol
 	Priority uint32    // among those that share an interface: the lowest runs first
 	Logger   *slog.Logger
+
+	ProbePath ProbePath // zero fields: DefaultProbePath
 }
 
 // Dataplane is the kernel's side of one network namespace. Safe for concurrent use.
@@ -52,6 +54,8 @@ type Dataplane struct {
 	resolver resolver
 	grace    *grace
 	names    []string // of enum reason
+
+	probes *probeDevice // nil in a private dataplane
 
 	mu        sync.Mutex
 	objects   liveObjects
@@ -123,6 +127,10 @@ func (d *Dataplane) open() (err error) {
 			return err
 		}
 	}
+	if err := d.options.ProbePath.Check(); err != nil {
+		return fmt.Errorf("the path of probes: %w", err)
+	}
+	d.options.ProbePath = d.options.ProbePath.withDefaults()
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
@@ -139,6 +147,9 @@ func (d *Dataplane) open() (err error) {
 		return err
 	}
 	if err := d.openResolver(); err != nil {
+		return err
+	}
+	if err := d.openProbes(); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -288,6 +299,9 @@ func (d *Dataplane) close() error {
 	if d.resolver != nil {
 		d.resolver.Close()
 	}
+	if d.probes != nil {
+		d.probes.close()
+	}
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -315,9 +329,14 @@ func (d *Dataplane) close() error {
 }
 
 // Unload detaches the programs that are pinned under the path and removes what Open and AttachDecap pinned
-// there, and the folder. The neighbours of the backends are the kernel's alone from then on. It is no error when nothing is there; what others have pinned there stays, with an
-// error.
+// there, and the folder, and what ProbeMark made in the network namespace of the calling thread. The neighbours of the
+// backends are the kernel's alone from then on. It is no error when nothing is there; what others have pinned there
+// stays, with an error.
 func Unload(pinPath string) error {
+	return errors.Join(unloadProbes(pinPath), unloadPins(pinPath))
+}
+
+func unloadPins(pinPath string) error {
 	if _, err := os.Stat(pinPath); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

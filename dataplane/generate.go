@@ -5,3 +5,4 @@ package dataplane
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -type mode -type reason -type backend_flags -type slot -type cause -type hash_kind -type service_flags -type verdict -type event balancer ../bpf/balancer.c -- -mcpu=v3 -I../headers -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel decap ../bpf/decap.c -- -mcpu=v3 -I../headers -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -no-global-types probe ../bpf/probe.c -- -mcpu=v3 -I../headers -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers
