@@ -185,25 +185,38 @@ always_inline void mark_timed(struct packet *p, const struct choice *c)
 		c->flow->timed = is_syn(p);
 }
 
-always_inline struct signal signal_of(const struct packet *p, const struct choice *c)
-{
-	return (struct signal) {
-		.flow = c->hash,
-		.backend = c->index,
-		.generation = c->backend->generation,
-		.kind = is_syn(p) ? SIGNAL_OPENED : SIGNAL_ANSWERED,
-	};
-}
-
-/* A packet that mark_timed has marked went to its backend. */
-always_inline void signal_handshake4(const struct packet *p, const struct choice *c,
-				     const struct tuple4 *t)
+/* Begins a signal. */
+always_inline struct note *new_note(enum signal_kind kind, __u32 flow, __u16 backend,
+				    __u16 generation)
 {
 	struct note *n = note();
 
 	if (!n)
+		return NULL;
+	n->signal = (struct signal) {
+		.flow = flow,
+		.backend = backend,
+		.generation = generation,
+		.kind = kind,
+	};
+	return n;
+}
+
+/* A packet that mark_timed has marked went to its backend. */
+always_inline struct note *note_handshake(const struct packet *p,
+					  const struct choice *c)
+{
+	return new_note(is_syn(p) ? SIGNAL_OPENED : SIGNAL_ANSWERED, c->hash, c->index,
+			c->backend->generation);
+}
+
+always_inline void signal_handshake4(const struct packet *p, const struct choice *c,
+				     const struct tuple4 *t)
+{
+	struct note *n = note_handshake(p, c);
+
+	if (!n)
 		return;
-	n->signal = signal_of(p, c);
 	n->tuple4 = *t;
 	follow4();
 }
@@ -211,30 +224,24 @@ always_inline void signal_handshake4(const struct packet *p, const struct choice
 always_inline void signal_handshake6(const struct packet *p, const struct choice *c,
 				     const struct tuple6 *t)
 {
-	struct note *n = note();
+	struct note *n = note_handshake(p, c);
 
 	if (!n)
 		return;
-	n->signal = signal_of(p, c);
 	n->tuple6 = *t;
 	follow6();
 }
 
-/* nat: something went wrong behind the way back `reply`, to a client's packet with the
+/* nat: something went wrong behind a way back, to a packet of the client with the
  * tuple t.
  */
 always_inline void signal_trouble4(const struct tuple4 *t, const struct reply *reply,
 				   enum signal_kind kind)
 {
-	struct note *n = note();
+	struct note *n = new_note(kind, 0, reply->backend, reply->generation);
 
 	if (!n)
 		return;
-	n->signal = (struct signal) {
-		.backend = reply->backend,
-		.generation = reply->generation,
-		.kind = kind,
-	};
 	n->tuple4 = *t;
 	blame4();
 }
@@ -242,15 +249,10 @@ always_inline void signal_trouble4(const struct tuple4 *t, const struct reply *r
 always_inline void signal_trouble6(const struct tuple6 *t, const struct reply *reply,
 				   enum signal_kind kind)
 {
-	struct note *n = note();
+	struct note *n = new_note(kind, 0, reply->backend, reply->generation);
 
 	if (!n)
 		return;
-	n->signal = (struct signal) {
-		.backend = reply->backend,
-		.generation = reply->generation,
-		.kind = kind,
-	};
 	n->tuple6 = *t;
 	blame6();
 }
