@@ -25,8 +25,7 @@ always_inline struct backend *serving(__u32 index, __u16 generation)
 /* A client that uses the port of a closed connection again opens a new one. */
 always_inline int reopens(const struct flow *flow, const struct packet *p)
 {
-	return flow->state == FLOW_CLOSING &&
-	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return flow->state == FLOW_CLOSING && is_syn(p);
 }
 
 always_inline void association4(const struct packet *p, const struct tuple4 *t,
@@ -98,6 +97,7 @@ always_inline void remember_flow4(const struct packet *p, const struct tuple4 *t
 
 	flow.head.backend = p->verdict.backend;
 	flow.head.generation = backend->generation;
+	flow.head.timed = p->timed;
 	if (needs_flow(p))
 		bpf_map_update_elem(&flows4, t, &flow, BPF_ANY);
 	if (p->tag && p->verdict.cause != CAUSE_ASSOCIATION) {
@@ -115,6 +115,7 @@ always_inline void remember_flow6(const struct packet *p, const struct tuple6 *t
 
 	flow.head.backend = p->verdict.backend;
 	flow.head.generation = backend->generation;
+	flow.head.timed = p->timed;
 	if (needs_flow(p))
 		bpf_map_update_elem(&flows6, t, &flow, BPF_ANY);
 	if (p->tag && p->verdict.cause != CAUSE_ASSOCIATION) {

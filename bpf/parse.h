@@ -16,6 +16,11 @@
 /* No IP header or chain of them that is parsed here ends after this offset. */
 #define MAX_L4 1024
 
+always_inline int is_syn(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 always_inline int has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP ||

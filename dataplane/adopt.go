@@ -15,7 +15,7 @@ func (d *Dataplane) adopt() error {
 	d.freeIndex.backends = newIndices(1, limits.Backends)
 	d.regions = newRegions(limits.Slots)
 
-	byIndex := make(map[uint32]*serviceState)
+	byIndex := d.byIndex
 	echoes4, err := adoptServices(d, d.objects.Services4, byIndex, func(k balancerServiceKey4) ServiceKey {
 		return serviceKey([4]uint32{k.Address}, false, k.Port, k.Protocol)
 	})
@@ -63,7 +63,7 @@ func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*service
 			continue
 		}
 		record := &d.services.items[index]
-		st := newServiceState(index, Mode(record.Mode))
+		st := newServiceState(key, index, Mode(record.Mode))
 		table := regionOf(record.Table)
 		st.sets[""].table = table
 		if !d.freeIndex.services.reserve(index) || (table.size > 0 && !d.regions.reserve(table)) {
@@ -100,10 +100,4 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 		st.backends[endpoint] = &backendState{index: uint16(index), down: !serving}
 		d.useHop(endpoint.Addr(), uint16(index))
 	}
-}
-
-// endpoint is the address and port that the record holds.
-func (b *balancerBackend) endpoint() netip.AddrPort {
-	ipv6 := b.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
-	return netip.AddrPortFrom(addressOf(b.Address, ipv6), network16(b.Port))
 }

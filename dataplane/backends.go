@@ -69,6 +69,11 @@ func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index ui
 	d.useHop(endpoint.Addr(), index)
 }
 
+func (b *balancerBackend) endpoint() netip.AddrPort {
+	ipv6 := b.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
+	return netip.AddrPortFrom(addressOf(b.Address, ipv6), network16(b.Port))
+}
+
 // removeBackend takes a backend out of st, after no table names it any more. Its flows are unknown at
 // once; its index is free after a grace period. d.mu must be held.
 func (d *Dataplane) removeBackend(st *serviceState, endpoint netip.AddrPort) {

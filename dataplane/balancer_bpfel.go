@@ -105,7 +105,7 @@ type balancerFlow4 struct {
 		Generation uint16
 		NatPort    uint16
 		State      uint8
-		Pad        uint8
+		Timed      uint8
 		Seen       uint32
 	}
 	Source uint32
@@ -119,7 +119,7 @@ type balancerFlow6 struct {
 		Generation uint16
 		NatPort    uint16
 		State      uint8
-		Pad        uint8
+		Timed      uint8
 		Seen       uint32
 	}
 	Source [4]uint32
@@ -158,6 +158,13 @@ const (
 	balancerModeMODE_IPIP balancerMode = 2
 	balancerModeMODE_GUE  balancerMode = 3
 )
+
+type balancerNote struct {
+	_      structs.HostLayout
+	Signal balancerSignal
+	Tuple4 balancerTuple4
+	Tuple6 balancerTuple6
+}
 
 type balancerPorts struct {
 	_           structs.HostLayout
@@ -247,6 +254,13 @@ type balancerReply6 struct {
 	Service [4]uint32
 }
 
+type balancerSampling struct {
+	_     structs.HostLayout
+	Every uint32
+	Pad   uint32
+	Lost  uint64
+}
+
 type balancerServer struct {
 	_          structs.HostLayout
 	Backend    uint16
@@ -298,6 +312,28 @@ type balancerServiceKey6 struct {
 	Protocol uint8
 	Pad      uint8
 }
+
+type balancerSignal struct {
+	_          structs.HostLayout
+	Time       uint64
+	Duration   uint64
+	Flow       uint32
+	Backend    uint16
+	Generation uint16
+	Kind       balancerSignalKind
+	Pad        [7]uint8
+}
+
+type balancerSignalKind uint8
+
+const (
+	balancerSignalKindSIGNAL_OPENED      balancerSignalKind = 0
+	balancerSignalKindSIGNAL_REPEATED    balancerSignalKind = 1
+	balancerSignalKindSIGNAL_ANSWERED    balancerSignalKind = 2
+	balancerSignalKindSIGNAL_RESET       balancerSignalKind = 3
+	balancerSignalKindSIGNAL_RESET_OPEN  balancerSignalKind = 4
+	balancerSignalKindSIGNAL_UNREACHABLE balancerSignalKind = 5
+)
 
 type balancerSlot struct {
 	_        structs.HostLayout
@@ -367,14 +403,19 @@ const (
 	balancerMapFlows6         = "flows6"
 	balancerMapFragments4     = "fragments4"
 	balancerMapFragments6     = "fragments6"
+	balancerMapHandshakes4    = "handshakes4"
+	balancerMapHandshakes6    = "handshakes6"
+	balancerMapNotes          = "notes"
 	balancerMapReasons        = "reasons"
 	balancerMapReplies4       = "replies4"
 	balancerMapReplies6       = "replies6"
+	balancerMapSampling       = "sampling"
 	balancerMapScratch        = "scratch"
 	balancerMapServers        = "servers"
 	balancerMapServices       = "services"
 	balancerMapServices4      = "services4"
 	balancerMapServices6      = "services6"
+	balancerMapSignals        = "signals"
 	balancerMapSlots          = "slots"
 	balancerMapSources4       = "sources4"
 	balancerMapSources6       = "sources6"
@@ -451,14 +492,19 @@ type balancerMapSpecs struct {
 	Flows6      *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments4  *ebpf.MapSpec `ebpf:"fragments4"`
 	Fragments6  *ebpf.MapSpec `ebpf:"fragments6"`
+	Handshakes4 *ebpf.MapSpec `ebpf:"handshakes4"`
+	Handshakes6 *ebpf.MapSpec `ebpf:"handshakes6"`
+	Notes       *ebpf.MapSpec `ebpf:"notes"`
 	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
 	Replies4    *ebpf.MapSpec `ebpf:"replies4"`
 	Replies6    *ebpf.MapSpec `ebpf:"replies6"`
+	Sampling    *ebpf.MapSpec `ebpf:"sampling"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Servers     *ebpf.MapSpec `ebpf:"servers"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
 	Services4   *ebpf.MapSpec `ebpf:"services4"`
 	Services6   *ebpf.MapSpec `ebpf:"services6"`
+	Signals     *ebpf.MapSpec `ebpf:"signals"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sources4    *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6    *ebpf.MapSpec `ebpf:"sources6"`
@@ -509,14 +555,19 @@ type balancerMaps struct {
 	Flows6      *ebpf.Map `ebpf:"flows6"`
 	Fragments4  *ebpf.Map `ebpf:"fragments4"`
 	Fragments6  *ebpf.Map `ebpf:"fragments6"`
+	Handshakes4 *ebpf.Map `ebpf:"handshakes4"`
+	Handshakes6 *ebpf.Map `ebpf:"handshakes6"`
+	Notes       *ebpf.Map `ebpf:"notes"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
 	Replies4    *ebpf.Map `ebpf:"replies4"`
 	Replies6    *ebpf.Map `ebpf:"replies6"`
+	Sampling    *ebpf.Map `ebpf:"sampling"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Servers     *ebpf.Map `ebpf:"servers"`
 	Services    *ebpf.Map `ebpf:"services"`
 	Services4   *ebpf.Map `ebpf:"services4"`
 	Services6   *ebpf.Map `ebpf:"services6"`
+	Signals     *ebpf.Map `ebpf:"signals"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sources4    *ebpf.Map `ebpf:"sources4"`
 	Sources6    *ebpf.Map `ebpf:"sources6"`
@@ -536,14 +587,19 @@ func (m *balancerMaps) Close() error {
 		m.Flows6,
 		m.Fragments4,
 		m.Fragments6,
+		m.Handshakes4,
+		m.Handshakes6,
+		m.Notes,
 		m.Reasons,
 		m.Replies4,
 		m.Replies6,
+		m.Sampling,
 		m.Scratch,
 		m.Servers,
 		m.Services,
 		m.Services4,
 		m.Services6,
+		m.Signals,
 		m.Slots,
 		m.Sources4,
 		m.Sources6,

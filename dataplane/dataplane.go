@@ -65,7 +65,9 @@ type Dataplane struct {
 	slots     mapped[balancerSlot]
 	backends  mapped[balancerBackend]
 	links     map[int]*attachment // by the interface's index
+	sampling  mapped[balancerSampling]
 	state     map[ServiceKey]*serviceState
+	byIndex   map[uint32]*serviceState // the same
 	hops      map[netip.Addr]*hopUsers
 	freeIndex struct{ services, backends *indices }
 	regions   *regions
@@ -73,6 +75,7 @@ type Dataplane struct {
 	scratch   []uint16
 	capturing bool
 	first     bool // nothing was pinned before
+	signals   bool // somebody reads them
 	stats     Stats
 
 	tracing sync.Mutex // held during a trace, before mu
@@ -110,6 +113,7 @@ func Open(options Options) (*Dataplane, error) {
 		log:        cmp.Or(options.Logger, slog.Default()),
 		links:      make(map[int]*attachment),
 		state:      make(map[ServiceKey]*serviceState),
+		byIndex:    make(map[uint32]*serviceState),
 		hops:       make(map[netip.Addr]*hopUsers),
 		retirement: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
@@ -213,7 +217,10 @@ func (d *Dataplane) load() error {
 	if d.slots, err = mapArray[balancerSlot](d.objects.Slots); err != nil {
 		return err
 	}
-	d.backends, err = mapArray[balancerBackend](d.objects.Backends)
+	if d.backends, err = mapArray[balancerBackend](d.objects.Backends); err != nil {
+		return err
+	}
+	d.sampling, err = mapArray[balancerSampling](d.objects.Sampling)
 	return err
 }
 
@@ -239,8 +246,10 @@ func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error)
 	return spec, nil
 }
 
-// transient maps hold nothing from one packet to the next.
-var transient = []string{"events", "scratch", "claims4", "claims6"}
+// transient maps hold nothing that another process could go on with.
+var transient = []string{
+	"events", "scratch", "claims4", "claims6", "handshakes4", "handshakes6", "notes", "sampling", "signals",
+}
 
 // isPinned tells the maps that outlive the process from those that belong to one program.
 func isPinned(name string) bool { return name[0] != '.' && !slices.Contains(transient, name) }
@@ -270,6 +279,10 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 		"fragments4": max(limits.Flows/8, 1024),
 		"fragments6": max(limits.Flows/8, 1024),
 		"buckets":    max(limits.Flows/8, 1024),
+
+		"handshakes4": maxHandshakes,
+		"handshakes6": maxHandshakes,
+		"signals":     signalBuffer,
 	} {
 		spec.Maps[name].MaxEntries = size
 	}
@@ -314,7 +327,10 @@ func (d *Dataplane) close() error {
 		errs = append(errs, unpinMaps(d.options.PinPath))
 		_ = os.Remove(d.options.PinPath) // not when there is more in it
 	}
-	errs = append(errs, d.services.close(), d.slots.close(), d.backends.close())
+	if len(d.sampling.items) > 0 {
+		d.sampling.items[0].Every = 0 // nobody listens from now on
+	}
+	errs = append(errs, d.services.close(), d.slots.close(), d.backends.close(), d.sampling.close())
 	for index := range d.links {
 		d.forget(index)
 	}
@@ -410,6 +426,7 @@ func (d *Dataplane) Stats() Stats {
 	stats := d.stats
 	stats.ServicesUsed, stats.ServicesTotal = len(d.state), int(d.options.Limits.Services)
 	stats.BackendsUsed, stats.BackendsTotal = d.freeIndex.backends.used, int(d.options.Limits.Backends)
+	stats.SignalEvery, stats.SignalsLost = d.sampled()
 	stats.SlotsUsed, stats.SlotsTotal = int(d.regions.used), int(d.options.Limits.Slots)
 	return stats
 }

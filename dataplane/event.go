@@ -68,11 +68,8 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 	if !verdict.Served {
 		return verdict
 	}
-	for key, st := range d.state {
-		if st.index != uint32(v.Service) {
-			continue
-		}
-		verdict.Service = key
+	if st := d.byIndex[uint32(v.Service)]; st != nil {
+		verdict.Service = st.key
 		for name, set := range st.sets {
 			if set.index == uint32(v.Set) {
 				verdict.Set = name

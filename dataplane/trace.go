@@ -67,6 +67,9 @@ func (d *Dataplane) newTracer(packets int) (*tracer, error) {
 		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = 64 << 10
+	for _, name := range []string{"handshakes4", "handshakes6", "signals"} {
+		spec.Maps[name].MaxEntries = 4096 // its own, that nobody reads
+	}
 	copies := newCopies()
 	for name, m := range rememberedMaps(&d.objects.balancerMaps) {
 		if err := copies[name].read(m); err != nil {
