@@ -284,7 +284,9 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 		"handshakes6": maxHandshakes,
 		"signals":     signalBuffer,
 	} {
-		spec.Maps[name].MaxEntries = size
+		if m := spec.Maps[name]; m != nil { // those of probes are few
+			m.MaxEntries = size
+		}
 	}
 }
 
