@@ -33,12 +33,16 @@ The faults: kill (the process), stop (the process: the kernel still accepts conn
 ways), slow (answers take 20 ms instead of 2). HAProxy with checks every 10 ms is compared for kill and
 silent, where it is installed.
 
-With --false-ejections nothing fails: for so long every processor is kept busy to 95 %, and what is counted
-are changes of a backend's state, of which there must be none. The exit code is 1 when there were, and when
-connections of other backends than the one that failed were disturbed.`,
+With --false-ejections nothing fails: for so long, with each --profile (by default only default), every
+processor is kept busy to 95 %, and what is counted are changes of a backend's state, of which there must
+be none. The exit code is 1 when there were, and when connections of other backends than the one that failed
+were disturbed.`,
 		Args:              arguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if quiet > 0 && !cmd.Flags().Changed("profile") {
+				profiles = []string{"default"}
+			}
 			var err error
 			if options.Profiles, err = choose("profile", profiles, failover.Profiles()); err != nil {
 				return err
@@ -78,7 +82,8 @@ func choose[T ~string](flag string, chosen []string, known []T) ([]T, error) {
 	var values []T
 	for _, text := range chosen {
 		if !slices.Contains(known, T(text)) {
-			return nil, invalidInput("--%s: %q is not known (known: %s, %s)", flag, text, strings.Trim(fmt.Sprint(known), "[]"), allValues)
+			names := strings.Join(strings.Fields(strings.Trim(fmt.Sprint(known), "[]")), ", ")
+			return nil, invalidInput("--%s: %q is not known (known: %s, %s)", flag, text, names, allValues)
 		}
 		values = append(values, T(text))
 	}
@@ -114,12 +119,12 @@ func (c *cli) benchFailover(cmd *cobra.Command, options failover.Options, quiet 
 // newBenchFailoverBackendCommand is what the benchmark starts its backends with.
 func newBenchFailoverBackendCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    failover.BackendCommand + " NAME ENDPOINT SOCKET",
+		Use:    failover.BackendCommand + " NAME SOCKET",
 		Short:  "Be a backend of the benchmark",
 		Hidden: true,
 		Args:   arguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return failover.RunBackend(cmd.Context(), args[0], args[1], args[2])
+			return failover.RunBackend(cmd.Context(), args[0], args[1])
 		},
 	}
 }

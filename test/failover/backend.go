@@ -22,18 +22,16 @@ type backend struct {
 	socket        string // on which the process is told what to do
 	pins          string // of what takes outer headers off
 	executable    string
-	endpoint      string
 	process       *lab.Process
 	impairment    io.Closer // of the link, nil without
 }
 
 // prepare lets the host receive traffic of a mode, as docs/operations.md says.
-func (b *backend) prepare(ctx context.Context, executable string, mode dataplane.Mode) error {
-	b.executable, b.endpoint = executable, b.address+":"+servicePort
+func (b *backend) prepare(executable string, mode dataplane.Mode) error {
+	b.executable = executable
 	if mode == dataplane.ModeNAT {
 		return nil
 	}
-	b.endpoint = target
 	err := errors.Join(
 		b.host.Addr("lo", serviceAddress+"/32"),
 		b.host.Sysctl("net.ipv4.conf.all.arp_ignore", "1"),
@@ -51,7 +49,7 @@ func (b *backend) prepare(ctx context.Context, executable string, mode dataplane
 // run starts the process and waits until it serves.
 func (b *backend) run(ctx context.Context) error {
 	var err error
-	if b.process, err = b.host.Command(ctx, b.executable, BackendCommand, b.name, b.endpoint, b.socket); err != nil {
+	if b.process, err = b.host.Command(ctx, b.executable, BackendCommand, b.name, b.socket); err != nil {
 		return err
 	}
 	return stage.Await(ctx, readyWithin, b.process, func(context.Context) error { return b.tell(serveWell) })

@@ -24,7 +24,7 @@ const (
 )
 
 // BusyCommand is the command of the sluice program that calls RunBusy with its argument.
-const BusyCommand = "bench-failover-busy"
+const BusyCommand = "bench-busy"
 
 // RunBusy keeps one processor busy with cpuLoad until ctx ends.
 func RunBusy(ctx context.Context, processor int) error {

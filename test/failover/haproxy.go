@@ -53,7 +53,7 @@ func (c *haproxy) start(ctx context.Context) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, haproxyConfig, c.socket)
 	for _, b := range c.site.backends {
-		fmt.Fprintf(&text, "    server %s %s check inter 10ms fall 3\n", b.name, b.endpoint)
+		fmt.Fprintf(&text, "    server %s %s:%s check inter 10ms fall 3\n", b.name, b.address, servicePort)
 	}
 	file := filepath.Join(c.site.Folder, "haproxy.cfg")
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {

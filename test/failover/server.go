@@ -17,7 +17,7 @@ import (
 )
 
 // BackendCommand is the command of the sluice program that calls RunBackend with its arguments.
-const BackendCommand = "bench-failover-backend"
+const BackendCommand = "bench-server"
 
 // How long a backend takes for an answer, to probes too.
 const (
@@ -36,15 +36,14 @@ const (
 
 // server is the process behind one backend.
 type server struct {
-	name, endpoint string
-	gate           gate
-	traffic        *traffic.Server // nil while resetting
+	name    string
+	gate    gate
+	traffic *traffic.Server // nil while resetting
 }
 
-// RunBackend is a backend with a name that serves HTTP on an endpoint, in the network namespace that it is in, until
-// ctx ends. On the Unix socket it is told how to behave, a word on a line, and answers with an empty line, or with
+// RunBackend is a backend with a name that serves HTTP in the network namespace that it is in until ctx ends. On the Unix socket it is told how to behave, a word on a line, and answers with an empty line, or with
 // one that says what is wrong.
-func RunBackend(ctx context.Context, name, endpoint, socket string) error {
+func RunBackend(ctx context.Context, name, socket string) error {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed
 		return err
 	}
@@ -53,12 +52,23 @@ func RunBackend(ctx context.Context, name, endpoint, socket string) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = orders.Close() })()
-	s := &server{name: name, endpoint: endpoint, gate: gate{open: make(map[*gatedConn]struct{})}}
+	if err := newServer(name, traffic.Here{}).run(orders); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func newServer(name string, here traffic.Listener) *server {
+	return &server{name: name, gate: gate{Listener: here, open: make(map[*gatedConn]struct{})}}
+}
+
+// run does what it is told until there is nobody any more to tell it.
+func (s *server) run(orders net.Listener) error {
+	defer s.reset()
 	for {
 		conn, err := orders.Accept()
 		if err != nil {
-			s.reset()
-			return ctx.Err()
+			return err
 		}
 		s.obey(conn)
 	}
@@ -93,7 +103,8 @@ func (s *server) behave(how behaviour) error {
 	}
 	s.gate.resets.Store(false)
 	var err error
-	s.traffic, err = traffic.Serve(&s.gate, s.name, traffic.Endpoints{HTTP: s.endpoint})
+	// Of all addresses: of its own, which probes may ask, and in some modes of the service's.
+	s.traffic, err = traffic.Serve(&s.gate, s.name, traffic.Endpoints{HTTP: "0.0.0.0:" + servicePort})
 	return err
 }
 
@@ -109,7 +120,7 @@ func (s *server) reset() {
 
 // gate is the traffic.Listener of a server, whose answers wait for the delay.
 type gate struct {
-	traffic.Here
+	traffic.Listener
 	delay  atomic.Int64 // ns
 	resets atomic.Bool  // connections, when they are closed
 
@@ -117,11 +128,9 @@ type gate struct {
 	open map[*gatedConn]struct{}
 }
 
-// Listen is that of net.ListenConfig.
+// Listen has what is accepted pass the gate.
 func (g *gate) Listen(network, address string) (net.Listener, error) {
-	var config net.ListenConfig
-	config.SetMultipathTCP(false) // its sockets know no reset
-	listener, err := config.Listen(context.Background(), network, address)
+	listener, err := g.Listener.Listen(network, address)
 	return &gatedListener{listener, g}, err
 }
 

@@ -80,7 +80,7 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, conten
 		return nil, err
 	}
 	for _, b := range s.backends {
-		if err := b.prepare(ctx, executable, mode); err != nil {
+		if err := b.prepare(executable, mode); err != nil {
 			return nil, err
 		}
 		if err := b.run(ctx); err != nil {

@@ -121,7 +121,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	all := r.named()
 	if len(all) > 0 {
-		fmt.Fprintf(&b, "\n%-8s %-10s %6s  %-23s  %-23s %7s %9s\n", "", "", "", "DETECTED AFTER MS", "LAST FAILURE AFTER MS", "", "")
+		fmt.Fprintf(&b, "\n%-8s %-10s %6s  %-23s  %s\n", "", "", "", "DETECTED AFTER MS", "LAST FAILURE AFTER MS")
 		fmt.Fprintf(&b, "%-8s %-10s %6s  %s  %s %7s %9s\n", "PROFILE", "FAULT", "TRIALS", quantileHeader, quantileHeader, "FAILED", "DISTURBED")
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
