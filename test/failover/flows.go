@@ -77,26 +77,27 @@ func (f *flows) disturbed(faulty string) int {
 
 // renew replaces the flows of one backend, and those that are over anyway.
 func (f *flows) renew(ctx context.Context, backend string) error {
-	var rest []*flow
+	var rest, gone []*flow
 	for _, each := range f.open {
 		if each.Backend() == backend || each.disturbed() {
-			each.end()
+			gone = append(gone, each)
 		} else {
 			rest = append(rest, each)
 		}
 	}
+	end(gone)
 	f.open = rest
 	return f.fill(ctx)
 }
 
-// end breaks the flow off.
-func (f *flow) end() {
-	f.cancel()
-	<-f.Done()
-}
+func (f *flows) close() { end(f.open) }
 
-func (f *flows) close() {
-	for _, each := range f.open {
-		each.end()
+// end breaks flows off.
+func end(flows []*flow) {
+	for _, each := range flows {
+		each.cancel()
+	}
+	for _, each := range flows {
+		<-each.Done() // within flowInterval
 	}
 }

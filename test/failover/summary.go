@@ -101,14 +101,14 @@ func nearestRank(sorted []time.Duration, part float64) float64 {
 
 func milliseconds(d time.Duration) float64 { return math.Round(d.Seconds()*1e4) / 10 }
 
-// String returns for example "detected after 142 ms, 17 connections failed, the last began after 139 ms".
+// String returns for example "detected after 142 ms, 17 connections failed, the last began after 139 ms: i/o timeout".
 func (t trial) String() string {
 	text := fmt.Sprintf("not detected within %v", detectWithin)
 	if t.detected {
 		text = fmt.Sprintf("detected after %.0f ms", milliseconds(t.detect))
 	}
 	if t.failed > 0 {
-		text += fmt.Sprintf(", %d connections failed, the last began after %.0f ms", t.failed, milliseconds(t.gap))
+		text += fmt.Sprintf(", %d connections failed, the last began after %.0f ms: %v", t.failed, milliseconds(t.gap), t.cause)
 	}
 	if t.disturbed > 0 {
 		text += fmt.Sprintf(", %d OF OTHER BACKENDS DISTURBED", t.disturbed)

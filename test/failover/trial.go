@@ -28,6 +28,7 @@ type trial struct {
 	detect    time.Duration // from the fault until the backend lost half of its part or more
 	gap       time.Duration // from the fault to the beginning of the last new connection that failed, 0 for none
 	failed    int           // new connections
+	cause     error         // why the last of them did
 	disturbed int           // long-lived connections of other backends
 }
 
@@ -78,7 +79,9 @@ func (b *bench) try(ctx context.Context, f Fault, victim *backend) (trial, error
 	failed := b.load.failures(begin, end)
 	t.failed = len(failed)
 	for _, a := range failed {
-		t.gap = max(t.gap, a.start.Sub(begin))
+		if after := a.start.Sub(begin); after >= t.gap {
+			t.gap, t.cause = after, a.err
+		}
 	}
 	return t, nil
 }
