@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"time"
@@ -23,16 +22,17 @@ type backend struct {
 	pins          string // of what takes outer headers off
 	executable    string
 	process       *lab.Process
-	impairment    io.Closer // of the link, nil without
+	impairer      *impairer // of its link
 }
 
 // prepare lets the host receive traffic of a mode, as docs/operations.md says.
 func (b *backend) prepare(executable string, mode dataplane.Mode) error {
 	b.executable = executable
-	if mode == dataplane.ModeNAT {
-		return nil
+	var err error
+	if b.impairer, err = attachImpairer(b.host, uplink); err != nil || mode == dataplane.ModeNAT {
+		return err
 	}
-	err := errors.Join(
+	err = errors.Join(
 		b.host.Addr("lo", serviceAddress+"/32"),
 		b.host.Sysctl("net.ipv4.conf.all.arp_ignore", "1"),
 		b.host.Sysctl("net.ipv4.conf.all.arp_announce", "2"),
@@ -77,4 +77,4 @@ func (b *backend) tell(how behaviour) error {
 }
 
 // Close lets go of what outlives the lab.
-func (b *backend) Close() error { return errors.Join(b.clear(), dataplane.Unload(b.pins)) }
+func (b *backend) Close() error { return errors.Join(b.impairer.Close(), dataplane.Unload(b.pins)) }

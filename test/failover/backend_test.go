@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicelb/sluice/test/lab"
@@ -40,6 +39,9 @@ func serve(t *testing.T) (client *lab.Host, b *backend) {
 		ethernet.Join(client, uplink, lab.LinkOptions{}), client.Addr(uplink, "203.0.113.1/24"),
 		ethernet.Join(b.host, uplink, lab.LinkOptions{}), b.host.Addr(uplink, b.address+"/24"),
 	))
+	b.impairer, err = attachImpairer(b.host, uplink)
+	must(t, err)
+	t.Cleanup(func() { must(t, b.impairer.Close()) })
 	orders, err := net.Listen("unix", b.socket)
 	must(t, err)
 	ended := make(chan error)
@@ -100,18 +102,15 @@ func TestBackendThatIsSlow(t *testing.T) {
 // A silent host says nothing and hears nothing; what it was sent arrives when it is back.
 func TestBackendThatIsSilent(t *testing.T) {
 	client, b := serve(t)
-	impairers, err := newImpairers()
-	must(t, err)
-	defer impairers.Close()
 	conn, answers := connection(t, client, b)
-	must(t, b.impair(impairers.all))
-	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: sluice\r\n\r\n")
+	must(t, b.impairer.lose(1))
+	_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: sluice\r\n\r\n")
 	must(t, err)
 	must(t, conn.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
 	if _, err := answers.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a silent host: %v", err)
 	}
-	must(t, b.clear())
+	must(t, b.impairer.lose(0))
 	must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 	if _, err := answers.ReadByte(); err != nil {
 		t.Errorf("after the silence: %v", err)
@@ -119,14 +118,15 @@ func TestBackendThatIsSilent(t *testing.T) {
 }
 
 // 150 is more than 6 times the standard deviation of 2,000 losses with probability 1/2.
-func TestImpairers(t *testing.T) {
-	impairers, err := newImpairers()
-	must(t, err)
-	defer impairers.Close()
-	for program, bounds := range map[*ebpf.Program][2]int{impairers.half: {850, 1150}, impairers.all: {2000, 2000}} {
+func TestImpairer(t *testing.T) {
+	i := new(impairer)
+	defer i.Close()
+	must(t, i.load())
+	for part, bounds := range map[float64][2]int{0: {0, 0}, 0.5: {850, 1150}, 1: {2000, 2000}} {
+		must(t, i.lose(part))
 		dropped := 0
 		for range 2000 {
-			verdict, _, err := program.Test(make([]byte, 64))
+			verdict, _, err := i.program.Test(make([]byte, 64))
 			must(t, err)
 			if verdict == 2 { // TCX_DROP
 				dropped++

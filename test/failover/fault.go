@@ -35,9 +35,9 @@ func (s *site) inject(f Fault, b *backend) error {
 	case Reset:
 		return b.tell(resetPeers)
 	case Silent:
-		return b.impair(s.impairers.all)
+		return b.impairer.lose(1)
 	case Loss:
-		return b.impair(s.impairers.half)
+		return b.impairer.lose(0.5)
 	case Slow:
 		return b.tell(serveSlow)
 	default:
@@ -58,7 +58,7 @@ func (s *site) heal(ctx context.Context, f Fault, b *backend) error {
 	case LinkDown:
 		return errors.Join(b.host.LinkUp(uplink), b.host.Route(clientNet, gateway))
 	case Silent, Loss:
-		return b.clear()
+		return b.impairer.lose(0)
 	default:
 		return b.tell(serveWell)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -46,7 +45,6 @@ type site struct {
 	client    *lab.Host
 	host      *lab.Host // the balancer's
 	backends  []*backend
-	impairers impairers
 	contender contender
 }
 
@@ -74,9 +72,6 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, conten
 		}
 	}()
 	if err := s.connect(); err != nil {
-		return nil, err
-	}
-	if s.impairers, err = newImpairers(); err != nil {
 		return nil, err
 	}
 	for _, b := range s.backends {
@@ -137,13 +132,9 @@ func (s *site) addBackend(ethernet *lab.Switch, n int) error {
 
 // close removes everything that was made.
 func (s *site) close() error {
-	closers := []io.Closer{s.impairers}
-	for _, b := range s.backends {
-		closers = append(closers, b)
-	}
 	var errs []error
-	for _, c := range closers {
-		errs = append(errs, c.Close())
+	for _, b := range s.backends {
+		errs = append(errs, b.Close())
 	}
 	return errors.Join(append(errs, s.Stage.Close())...)
 }
