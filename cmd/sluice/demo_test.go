@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ func TestDemo(t *testing.T) {
 	if summary.Requests < 2000 || summary.MovedConnections != 0 || len(summary.Events) != 3 || len(summary.Broken) != 0 {
 		t.Errorf("%+v", summary)
 	}
-	nothingLeft(t, run.Process.Pid)
+	nothingLeft(t, demo.Traces(run.Process.Pid))
 }
 
 func TestInterruptedDemoCleansUp(t *testing.T) {
@@ -49,15 +48,5 @@ func TestInterruptedDemoCleansUp(t *testing.T) {
 	if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
 		t.Errorf("it ended with %v\n%s", err, &output)
 	}
-	nothingLeft(t, run.Process.Pid)
-}
-
-// nothingLeft looks for what a demo with the process number must have removed.
-func nothingLeft(t *testing.T, pid int) {
-	t.Helper()
-	for _, pattern := range demo.Traces(pid) {
-		if names, err := filepath.Glob(pattern); err != nil || len(names) > 0 {
-			t.Errorf("%v is left (%v)", names, err)
-		}
-	}
+	nothingLeft(t, demo.Traces(run.Process.Pid))
 }

@@ -40,7 +40,7 @@ func newExitCodesTopic() *cobra.Command {
    6  a value is not allowed: in an argument, a flag, a manifest or the configuration
    7  doctor: warnings were found and no error
   10  apply --dry-run --exit-code: there are changes to make
- 130  interrupted; what demo made is removed`,
+ 130  interrupted; what demo or bench made is removed`,
 	}
 }
 

@@ -49,6 +49,9 @@ func newRootCommand(c *cli) *cobra.Command {
 		newCompletionCommand(c),
 		newDemoCommand(c),
 		newDemoBackendCommand(),
+		newBenchCommand(c),
+		newBenchFailoverBackendCommand(),
+		newBenchFailoverBusyCommand(),
 		newExitCodesTopic(),
 	)
 	root.Version = version

@@ -9,14 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // Options of Run.
@@ -40,7 +37,7 @@ const (
 // Run plays the whole demo and returns what was measured, which says in Broken whether anything was not as
 // it should be. All that it makes is gone when it returns, also when ctx ends before. It needs root.
 func Run(ctx context.Context, o Options) (_ Summary, err error) {
-	if err := checkPrivileges(); err != nil {
+	if err := stage.CheckPrivileges("the demo", "sluice demo"); err != nil {
 		return Summary{}, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -51,19 +48,19 @@ func Run(ctx context.Context, o Options) (_ Summary, err error) {
 		return Summary{}, err
 	}
 	defer func() {
-		if left := s.close(); left != nil {
+		if left := s.Close(); left != nil {
 			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftovers, left))
 		}
 	}()
 	go func() {
-		<-s.daemon.Done()
-		cancel(fmt.Errorf("the daemon ended: %s", lastLine(s.daemon.Output())))
+		<-s.Daemon.Done()
+		cancel(stage.Ended(s.Daemon))
 	}()
 
 	p := &play{site: s, pace: cmp.Or(o.Pace, defaultPace), settled: make(map[string]uint64)}
 	fmt.Fprintln(o.Progress, "Starting traffic: new HTTP connections, UDP requests and long-lived flows, IPv4 and IPv6 ...")
 	if p.flows, err = openFlows(ctx, s); err != nil {
-		return Summary{}, causeOf(ctx, err)
+		return Summary{}, stage.CauseOf(ctx, err)
 	}
 	stopLoad := p.traffic.start(ctx, s)
 	stopView := watch(p, o)
@@ -71,7 +68,7 @@ func Run(ctx context.Context, o Options) (_ Summary, err error) {
 	stopLoad()
 	stopView()
 	if err != nil {
-		return Summary{}, causeOf(ctx, err)
+		return Summary{}, stage.CauseOf(ctx, err)
 	}
 	return p.finish(ctx, time.Now())
 }
@@ -87,7 +84,7 @@ type play struct {
 
 // run lets things happen.
 func (p *play) run(ctx context.Context) error {
-	if err := sleep(ctx, p.pace); err != nil {
+	if err := stage.Sleep(ctx, p.pace); err != nil {
 		return err
 	}
 	for i, step := range []struct {
@@ -103,7 +100,7 @@ func (p *play) run(ctx context.Context) error {
 		if err := step.do(ctx, b); err != nil {
 			return err
 		}
-		if err := sleep(ctx, failuresEnd); err != nil {
+		if err := stage.Sleep(ctx, failuresEnd); err != nil {
 			return err
 		}
 		count, err := p.site.newFlows(ctx, b.name)
@@ -111,7 +108,7 @@ func (p *play) run(ctx context.Context) error {
 			return err
 		}
 		p.settled[b.name] = count
-		if err := sleep(ctx, p.pace-failuresEnd); err != nil {
+		if err := stage.Sleep(ctx, p.pace-failuresEnd); err != nil {
 			return err
 		}
 	}
@@ -125,7 +122,7 @@ func (p *play) finish(ctx context.Context, end time.Time) (Summary, error) {
 	for _, e := range events {
 		count, err := p.site.newFlows(ctx, e.backend)
 		if err != nil {
-			return Summary{}, causeOf(ctx, err)
+			return Summary{}, stage.CauseOf(ctx, err)
 		}
 		if late := count - p.settled[e.backend]; late > 0 {
 			summary.broke("%s got %d new flows later than %v after its %s", e.backend, late, failuresEnd, e.kind)
@@ -135,55 +132,9 @@ func (p *play) finish(ctx context.Context, end time.Time) (Summary, error) {
 	return summary, nil
 }
 
-// checkPrivileges says what is missing before anything is half made.
-func checkPrivileges() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData
-	if err := unix.Capget(&header, &sets[0]); err != nil {
-		return fmt.Errorf("reading this process's capabilities: %w", err)
-	}
-	var missing []string
-	for _, needed := range []struct {
-		name string
-		bit  int
-	}{{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_BPF", unix.CAP_BPF}} {
-		if sets[needed.bit/32].Effective&(1<<(needed.bit%32)) == 0 {
-			missing = append(missing, needed.name)
-		}
-	}
-	if os.Geteuid() != 0 || len(missing) > 0 {
-		return fmt.Errorf("the demo makes network namespaces and loads XDP programs, which takes root with all capabilities (missing here: %s); try: sudo sluice demo",
-			cmp.Or(strings.Join(missing, ", "), "user 0"))
-	}
-	return nil
-}
-
-// sleep waits, or returns the error of a context that ends before.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// causeOf prefers the reason that ctx has ended for to an error that follows from it.
-func causeOf(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
-
-func lastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
-}
-
 // newFlows returns how many flows a backend was given until now, by all services together.
 func (s *site) newFlows(ctx context.Context, name string) (uint64, error) {
-	status, err := s.client.Status(ctx)
+	status, err := s.Client.Status(ctx)
 	if err != nil {
 		return 0, err
 	}

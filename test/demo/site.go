@@ -5,18 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/lab"
+	"github.com/sluicelb/sluice/test/stage"
 	"github.com/sluicelb/sluice/test/traffic"
 )
 
@@ -57,13 +53,9 @@ const (
 
 // site is all that is built up for the demo.
 type site struct {
-	lab      *lab.Lab
+	*stage.Stage
 	outside  *lab.Host // the client
 	backends []*backend
-	daemon   *lab.Process
-	client   *control.Client
-	folder   string // configuration, store and socket
-	pins     string
 }
 
 // backend is one of the four.
@@ -76,21 +68,15 @@ type backend struct {
 
 // newSite builds everything up, until the services answer.
 func newSite(ctx context.Context, executable string) (_ *site, err error) {
-	s := &site{pins: fmt.Sprintf("%s%d", pinPrefix, os.Getpid())}
+	s := new(site)
+	if s.Stage, err = stage.New(labPrefix); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close())
+			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := removeLeftovers(); err != nil {
-		return nil, err
-	}
-	if s.folder, err = os.MkdirTemp("", fmt.Sprintf("%s-%d-", labPrefix, os.Getpid())); err != nil {
-		return nil, err
-	}
-	if s.lab, err = lab.New(labPrefix); err != nil {
-		return nil, err
-	}
 	balancer, err := s.connect()
 	if err != nil {
 		return nil, err
@@ -100,28 +86,28 @@ func newSite(ctx context.Context, executable string) (_ *site, err error) {
 			return nil, err
 		}
 	}
-	if err := s.startDaemon(ctx, balancer, executable); err != nil {
+	if err := s.StartDaemon(ctx, balancer, executable, "clients,backends"); err != nil {
 		return nil, err
 	}
-	return s, s.waitUntilReady(ctx)
+	return s, s.Apply(ctx, s.services(), readyWithin, notReady)
 }
 
 // connect makes the hosts and returns the balancer's.
 func (s *site) connect() (*lab.Host, error) {
 	var err error
-	if s.outside, err = s.lab.Host("client"); err != nil {
+	if s.outside, err = s.Host("client"); err != nil {
 		return nil, err
 	}
-	balancer, err := s.lab.Host("balancer")
+	balancer, err := s.Host("balancer")
 	if err != nil {
 		return nil, err
 	}
-	ethernet, err := s.lab.Switch("switch")
+	ethernet, err := s.Switch("switch")
 	if err != nil {
 		return nil, err
 	}
 	err = errors.Join(
-		s.lab.Connect(s.outside, uplink, balancer, "clients", lab.LinkOptions{}),
+		s.Connect(s.outside, uplink, balancer, "clients", lab.LinkOptions{}),
 		ethernet.Join(balancer, "backends", lab.LinkOptions{}),
 		s.outside.Addr(uplink, "198.51.100.2/24", "2001:db8:1::2/64"),
 		balancer.Addr("clients", "198.51.100.1/24", "2001:db8:1::1/64"),
@@ -139,7 +125,7 @@ func (s *site) connect() (*lab.Host, error) {
 func (s *site) addBackend(ethernet *lab.Switch, n int) error {
 	b := &backend{name: backendName(n)}
 	var err error
-	if b.host, err = s.lab.Host(b.name); err != nil {
+	if b.host, err = s.Host(b.name); err != nil {
 		return err
 	}
 	if err := ethernet.Join(b.host, uplink, lab.LinkOptions{}); err != nil {
@@ -174,27 +160,6 @@ func RunBackend(ctx context.Context, name string) error {
 	return nil
 }
 
-// startDaemon starts `sluice run` on the balancer, as its own configuration file says.
-func (s *site) startDaemon(ctx context.Context, balancer *lab.Host, executable string) error {
-	socket, file := filepath.Join(s.folder, "sluice.sock"), filepath.Join(s.folder, "sluice.yaml")
-	text := fmt.Sprintf(`interfaces: [clients, backends]
-pin-path: %s
-store: %s
-api: {socket: %s}
-metrics: {address: ""}
-limits: {services: 64, backends: 1024, slots: 1048576, flows: 65536}
-`, s.pins, filepath.Join(s.folder, "sluice.db"), socket)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return err
-	}
-	daemon, err := balancer.Command(ctx, executable, "run", "--config", file)
-	if err != nil {
-		return err
-	}
-	s.daemon, s.client = daemon, control.NewClient(socket)
-	return nil
-}
-
 // services are three on each family: HTTP, TCP and UDP, each with all backends.
 func (s *site) services() []control.Service {
 	var services []control.Service
@@ -225,37 +190,8 @@ func (s *site) services() []control.Service {
 	return services
 }
 
-// waitUntilReady configures the daemon as soon as it answers and waits until every backend is in use.
-func (s *site) waitUntilReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
-	defer cancel()
-	var problem error
-	for applied := false; ; {
-		if !applied {
-			_, problem = s.client.Apply(ctx, control.ApplyRequest{Services: s.services()})
-			applied = problem == nil
-		} else if problem = s.notReady(ctx); problem == nil {
-			return nil
-		}
-		select {
-		case <-s.daemon.Done():
-			return fmt.Errorf("the daemon ended: %s", lastLine(s.daemon.Output()))
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return ctx.Err()
-			}
-			return fmt.Errorf("not ready within %v: %w", readyWithin, problem)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
 // notReady returns what is missing until all backends serve, or nil.
-func (s *site) notReady(ctx context.Context) error {
-	status, err := s.client.Status(ctx)
-	if err != nil {
-		return err
-	}
+func notReady(status control.Status) error {
 	for _, service := range status.Services {
 		if service.State != control.ServiceOK {
 			return fmt.Errorf("service %s is %s: %s", service.Name, service.State, service.Error)
@@ -273,66 +209,15 @@ func (s *site) notReady(ctx context.Context) error {
 func (s *site) drain(ctx context.Context, b *backend) error {
 	draining := control.StateDraining
 	for _, service := range s.services() {
-		if _, err := s.client.UpdateBackend(ctx, service.Name, b.name, control.BackendPatch{State: &draining}); err != nil {
+		if _, err := s.Client.UpdateBackend(ctx, service.Name, b.name, control.BackendPatch{State: &draining}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// close removes everything that was made until now.
-func (s *site) close() error {
-	var errs []error
-	if s.daemon != nil {
-		s.daemon.Signal(syscall.SIGTERM)
-		select {
-		case <-s.daemon.Done():
-		case <-time.After(3 * time.Second): // the lab kills it
-		}
-	}
-	if s.lab != nil {
-		errs = append(errs, s.lab.Close())
-	}
-	errs = append(errs, dataplane.Unload(s.pins))
-	if s.folder != "" {
-		errs = append(errs, os.RemoveAll(s.folder))
-	}
-	return errors.Join(errs...)
-}
-
-// What the demo makes outside its namespaces is named after it and the number of its process.
-const (
-	labPrefix = "sluice-demo"
-	pinPrefix = "/sys/fs/bpf/" + labPrefix + "-"
-)
+// labPrefix begins the names of what the demo makes outside its namespaces.
+const labPrefix = "sluice-demo"
 
 // Traces returns patterns for the files that a running demo with the process number has, and none after it.
-func Traces(pid int) []string {
-	return []string{
-		fmt.Sprintf("%s%d", pinPrefix, pid),
-		fmt.Sprintf("/run/netns/%s-%d-*", labPrefix, pid),
-		filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d-*", labPrefix, pid)),
-	}
-}
-
-// removeLeftovers removes what demos that were killed have left, but for their namespaces: see lab.New.
-func removeLeftovers() error {
-	for _, prefix := range []string{pinPrefix, filepath.Join(os.TempDir(), labPrefix+"-")} {
-		folders, err := filepath.Glob(prefix + "*")
-		if err != nil {
-			return err
-		}
-		for _, folder := range folders {
-			number, _, _ := strings.Cut(strings.TrimPrefix(folder, prefix), "-")
-			pid, err := strconv.Atoi(number)
-			if err != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-				continue
-			}
-			// For pins it detaches the programs too.
-			if err := dataplane.Unload(folder); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+func Traces(pid int) []string { return stage.Traces(labPrefix, pid) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -64,6 +65,9 @@ func (p *Process) Wait() error {
 	<-p.done
 	return p.err
 }
+
+// Name returns the name of the program, without its folder.
+func (p *Process) Name() string { return filepath.Base(p.command.Path) }
 
 // PID returns the number of the process.
 func (p *Process) PID() int { return p.command.Process.Pid }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -50,20 +51,45 @@ func httpExchange(transport *http.Transport, address string, size int64) Exchang
 		if err != nil {
 			return "", err
 		}
-		defer response.Body.Close()
-		answer, err := io.ReadAll(response.Body)
-		if err != nil {
-			return "", fmt.Errorf("reading the answer: %w", err)
-		}
-		if response.StatusCode != http.StatusOK {
-			return "", fmt.Errorf("%s answered %s", address, response.Status)
-		}
-		backend := response.Header.Get(backendHeader)
-		if string(answer) != hex.EncodeToString(hash.Sum(nil)) {
-			return backend, fmt.Errorf("%w: %s received another payload", ErrCorrupt, backend)
-		}
-		return backend, nil
+		return readAnswer(response, hash)
 	}
+}
+
+// readAnswer reads an answer to the end and wants it to be the hash of what was sent.
+func readAnswer(response *http.Response, sent hash.Hash) (backend string, err error) {
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", fmt.Errorf("reading the answer: %w", err)
+	}
+	backend = response.Header.Get(backendHeader)
+	if response.StatusCode != http.StatusOK {
+		return backend, fmt.Errorf("the answer is %s", response.Status)
+	}
+	if string(answer) != hex.EncodeToString(sent.Sum(nil)) {
+		return backend, fmt.Errorf("%w: %s received another payload", ErrCorrupt, backend)
+	}
+	return backend, nil
+}
+
+// Ask posts a payload to an HTTP endpoint over a connection that the caller has made, and expects its SHA-256 in the
+// answer. The server hangs up after the last one. It costs a tenth of HTTP.
+func Ask(conn io.Writer, answers *bufio.Reader, payload string, last bool) (backend string, err error) {
+	header := ""
+	if last {
+		header = "Connection: close\r\n"
+	}
+	_, err = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: sluice\r\nContent-Length: %d\r\n%s\r\n%s", len(payload), header, payload)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.ReadResponse(answers, &http.Request{Method: http.MethodPost})
+	if err != nil {
+		return "", fmt.Errorf("waiting for the answer: %w", err)
+	}
+	sent := sha256.New()
+	_, _ = io.WriteString(sent, payload)
+	return readAnswer(response, sent)
 }
 
 // Transfer returns an Exchange that sends size random bytes to a TCP endpoint over a connection of its own,

@@ -43,19 +43,30 @@ type Flow struct {
 	err             error // valid when done is closed
 }
 
-// OpenFlow opens a flow to a TCP or UDP endpoint and waits for its first answer. The end of ctx breaks it.
+// OpenFlow opens a flow to a TCP, HTTP or UDP endpoint, which network says ("tcp", "http", "udp"), and waits for its
+// first answer. The end of ctx breaks it.
 func OpenFlow(ctx context.Context, d Dialer, network, address string, interval time.Duration) (*Flow, error) {
 	dialing, cancel := context.WithTimeout(ctx, FlowTimeout)
 	defer cancel()
-	conn, err := d.DialContext(dialing, network, address)
+	transport := network
+	if network == "http" {
+		transport = "tcp"
+	}
+	conn, err := d.DialContext(dialing, transport, address)
 	if err != nil {
 		return nil, err
 	}
 	f := &Flow{conn: conn, closing: make(chan struct{}), done: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	if network == "udp" {
+	switch network {
+	case "udp":
 		f.send = f.sendDatagram
-	} else if f.send, err = f.lines(); err != nil {
+	case "http":
+		f.send = f.requests()
+	default:
+		f.send, err = f.lines()
+	}
+	if err != nil {
 		stop()
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -174,6 +185,19 @@ func (f *Flow) lines() (func(int64) (string, error), error) {
 		}
 		return backend, err
 	}, nil
+}
+
+// requests returns the send function of an HTTP flow: one request after the other over the same connection.
+func (f *Flow) requests() func(int64) (string, error) {
+	answers := bufio.NewReader(f.conn)
+	return func(number int64) (string, error) {
+		_ = f.conn.SetDeadline(time.Now().Add(FlowTimeout))
+		backend, err := Ask(f.conn, answers, fmt.Sprint(number), false)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = ErrSilent
+		}
+		return backend, err
+	}
 }
 
 // sendDatagram is the send function of a UDP flow. Answers to earlier numbers may still arrive, and an ICMP

@@ -32,9 +32,11 @@ type Listener interface {
 // Here is the Listener of the network namespace that this process is in.
 type Here struct{}
 
-// Listen is net.Listen.
+// Listen is net.Listen, for plain TCP: not all that can be done to its connections can be to those of Multipath TCP.
 func (Here) Listen(network, address string) (net.Listener, error) {
-	return net.Listen(network, address)
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	return config.Listen(context.Background(), network, address)
 }
 
 // ListenPacket is net.ListenPacket.

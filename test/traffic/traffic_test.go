@@ -165,7 +165,8 @@ func TestFlows(t *testing.T) {
 	h := testHost(t)
 	serve(t, h)
 	for _, to := range []struct{ network, address string }{
-		{"tcp", "127.0.0.1:7"}, {"tcp", "[::1]:7"}, {"udp", "127.0.0.1:53"}, {"udp", "[::1]:53"},
+		{"tcp", "127.0.0.1:7"}, {"tcp", "[::1]:7"}, {"http", "127.0.0.1:80"}, {"http", "[::1]:80"},
+		{"udp", "127.0.0.1:53"}, {"udp", "[::1]:53"},
 	} {
 		f, err := OpenFlow(t.Context(), h, to.network, to.address, time.Millisecond)
 		must(t, err)

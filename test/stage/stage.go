@@ -1,0 +1,166 @@
+// Package stage is what programs share that build a whole Sluice up on one machine, with the real daemon, and leave
+// nothing behind: `sluice demo` and `sluice bench`.
+package stage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/dataplane"
+	"github.com/sluicelb/sluice/test/lab"
+)
+
+// pinRoot is the BPF file system.
+const pinRoot = "/sys/fs/bpf/"
+
+// Stage is a lab, a folder for files, and the daemon when it was started.
+type Stage struct {
+	*lab.Lab
+	Folder string          // of configuration, store and sockets
+	Pins   string          // of the daemon
+	Daemon *lab.Process    // nil before StartDaemon
+	Client *control.Client // of the daemon
+}
+
+// New makes an empty stage. What it makes outside its namespaces is named PREFIX-PID; what processes that are gone
+// have left under the same prefix is removed first. Close must be called in the end.
+func New(prefix string) (*Stage, error) {
+	if err := removeLeftovers(prefix); err != nil {
+		return nil, err
+	}
+	s := &Stage{Pins: fmt.Sprintf("%s%s-%d", pinRoot, prefix, os.Getpid())}
+	var err error
+	if s.Folder, err = os.MkdirTemp("", fmt.Sprintf("%s-%d-", prefix, os.Getpid())); err != nil {
+		return nil, err
+	}
+	if s.Lab, err = lab.New(prefix); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// StartDaemon starts `sluice run` on a host, on the interfaces that are listed with commas.
+func (s *Stage) StartDaemon(ctx context.Context, h *lab.Host, executable, interfaces string) error {
+	socket, file := filepath.Join(s.Folder, "sluice.sock"), filepath.Join(s.Folder, "sluice.yaml")
+	text := fmt.Sprintf(`interfaces: [%s]
+pin-path: %s
+store: %s
+api: {socket: %s}
+metrics: {address: ""}
+limits: {services: 64, backends: 1024, slots: 1048576, flows: 65536}
+`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	daemon, err := h.Command(ctx, executable, "run", "--config", file)
+	if err != nil {
+		return err
+	}
+	s.Daemon, s.Client = daemon, control.NewClient(socket)
+	return nil
+}
+
+// Apply makes the daemon's services these as soon as it answers, and waits until notReady, which is given the
+// daemon's status, finds nothing missing.
+func (s *Stage) Apply(ctx context.Context, services []control.Service, within time.Duration, notReady func(control.Status) error) error {
+	applied := false
+	return Await(ctx, within, s.Daemon, func(ctx context.Context) error {
+		if !applied {
+			_, err := s.Client.Apply(ctx, control.ApplyRequest{Services: services})
+			if applied = err == nil; !applied {
+				return err
+			}
+		}
+		status, err := s.Client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return notReady(status)
+	})
+}
+
+// Close ends the daemon and removes everything that was made.
+func (s *Stage) Close() error {
+	var errs []error
+	if s.Daemon != nil {
+		s.Daemon.Signal(syscall.SIGTERM)
+		select {
+		case <-s.Daemon.Done():
+		case <-time.After(3 * time.Second): // the lab kills it
+		}
+	}
+	if s.Lab != nil {
+		errs = append(errs, s.Lab.Close())
+	}
+	return errors.Join(append(errs, dataplane.Unload(s.Pins), os.RemoveAll(s.Folder))...)
+}
+
+// Traces returns patterns for the files that a stage of the process with the number pid has, and none after it.
+func Traces(prefix string, pid int) []string {
+	return []string{
+		fmt.Sprintf("%s%s-%d", pinRoot, prefix, pid),
+		fmt.Sprintf("%s%s-%d-*", pinRoot, prefix, pid),
+		fmt.Sprintf("/run/netns/%s-%d-*", prefix, pid),
+		filepath.Join(os.TempDir(), fmt.Sprintf("%s-%d-*", prefix, pid)),
+	}
+}
+
+// removeLeftovers removes what stages that were killed have left, but for their namespaces: see lab.New.
+func removeLeftovers(prefix string) error {
+	for _, begin := range []string{pinRoot + prefix + "-", filepath.Join(os.TempDir(), prefix+"-")} {
+		folders, err := filepath.Glob(begin + "*")
+		if err != nil {
+			return err
+		}
+		for _, folder := range folders {
+			number, _, _ := strings.Cut(strings.TrimPrefix(folder, begin), "-")
+			pid, err := strconv.Atoi(number)
+			if err != nil || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+				continue
+			}
+			remove := os.RemoveAll
+			if strings.HasPrefix(folder, pinRoot) {
+				remove = dataplane.Unload // detaches the programs too
+			}
+			if err := remove(folder); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// CheckPrivileges says what is missing before anything is half made. What needs them, such as "the demo", and its
+// command line are for the error.
+func CheckPrivileges(what, command string) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return fmt.Errorf("reading this process's capabilities: %w", err)
+	}
+	var missing []string
+	for _, needed := range []struct {
+		name string
+		bit  int
+	}{{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_BPF", unix.CAP_BPF}} {
+		if sets[needed.bit/32].Effective&(1<<(needed.bit%32)) == 0 {
+			missing = append(missing, needed.name)
+		}
+	}
+	if os.Geteuid() != 0 || len(missing) > 0 {
+		return fmt.Errorf("%s makes network namespaces and loads XDP programs, which takes root with all capabilities (missing here: %s); try: sudo %s",
+			what, cmp.Or(strings.Join(missing, ", "), "user 0"), command)
+	}
+	return nil
+}
