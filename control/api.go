@@ -76,6 +76,7 @@ func (d *Daemon) handler() http.Handler {
 	d.registerBackends(api)
 	d.registerState(api)
 	d.registerTraces(api)
+	d.registerEvents(api)
 	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
 	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux

@@ -30,6 +30,7 @@ type Config struct {
 	NAT         NATConfig         `json:"nat"`
 	HashSeed    uint32            `json:"hash-seed"`
 	Limits      dataplane.Limits  `json:"limits"`
+	Probes      ProbesConfig      `json:"probes"`
 	Defaults    Defaults          `json:"defaults"`
 
 	ProbePath dataplane.ProbePath `json:"probe-path"` // of probes that travel like traffic
@@ -68,6 +69,7 @@ func DefaultConfig() Config {
 		Metrics:     MetricsConfig{Address: "127.0.0.1:9433"},
 		Log:         LogConfig{Level: Level(slog.LevelInfo), Format: "text"},
 		Limits:      dataplane.DefaultLimits,
+		Probes:      ProbesConfig{Rate: 2000, Share: 0.1},
 		Defaults:    builtinDefaults,
 	}
 }
@@ -200,18 +202,22 @@ func (c *Config) checkLimits() *FieldError {
 
 func (c *Config) checkDefaults() *FieldError {
 	p := &c.Defaults.Probe
-	if p.Type != "" {
+	switch {
+	case p.Kind != "":
 		return invalid("defaults.probe.type", "belongs to a service")
-	}
-	if p.Port != 0 {
+	case p.Port != 0:
 		return invalid("defaults.probe.port", "belongs to a service")
+	case p.Source.IsValid():
+		return invalid("defaults.probe.source", "belongs to a service")
+	case c.Probes.Rate < 1 || c.Probes.Rate > maxProbeRate:
+		return invalid("probes.rate", "%d is not within 1..%d probes per second", c.Probes.Rate, maxProbeRate)
 	}
 	if err := p.check(); err != nil {
 		return err.under("defaults.probe", "")
 	}
-	d := builtinDefaults.Probe
-	d.merge(*p) // a zero means the built-in value here as it means this one in a service
-	*p = d
+	if err := c.Defaults.Health.check(); err != nil {
+		return err.under("defaults.health", "")
+	}
 	return nil
 }
 

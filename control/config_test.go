@@ -19,7 +19,7 @@ func TestConfig(t *testing.T) {
 		t.Errorf("the path of probes is %+v", c.ProbePath)
 	}
 	if c.NAT.Ports != (dataplane.PortRange{First: 2000, Last: 3000}) || c.Limits.Flows != 1000 || c.Limits.Services != 4096 ||
-		c.Defaults.Mode != dataplane.ModeL2 || c.Defaults.Probe.Interval != Duration(time.Second) || c.Defaults.Probe.Fall != 3 {
+		c.Defaults.Mode != dataplane.ModeL2 || c.Defaults.Probe.Interval != Duration(time.Second) || c.Probes.Rate != 2000 {
 		t.Errorf("the configuration is %+v", c)
 	}
 }
@@ -45,6 +45,11 @@ func TestConfigErrors(t *testing.T) {
 		"group":         {"interfaces: [eth0]\napi: {group: no-such-group}\n", `there is no group "no-such-group"`},
 		"pin path":      {"interfaces: [eth0]\npin-path: here\n", `"here" is no absolute path`},
 		"probe":         {"interfaces: [eth0]\ndefaults: {probe: {fall: 1000}}\n", "1000 is not within 1..100"},
+		"probe type":    {"interfaces: [eth0]\ndefaults: {probe: {type: tcp}}\n", "defaults.probe.type: belongs to a service"},
+		"probe profile": {"interfaces: [eth0]\ndefaults: {probe: {profile: slow}}\n", `"slow" is no profile (known: default, fast, gentle)`},
+		"slow start":    {"interfaces: [eth0]\ndefaults: {health: {slow-start: soon}}\n", `"soon" is neither off nor a duration such as 10s`},
+		"share":         {"interfaces: [eth0]\nprobes: {share: 200%}\n", `"200%" is no share within 0%..100%`},
+		"rate":          {"interfaces: [eth0]\nprobes: {rate: 0}\n", "probes.rate: 0 is not within 1..1000000"},
 		"no YAML":       {"interfaces: [eth0\n", "sluice.yaml:"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,7 +37,7 @@ func Run(ctx context.Context, config Config, version string) error {
 	d := &Daemon{config: config, version: version, started: time.Now(), level: new(slog.LevelVar)}
 	d.level.Set(config.Log.Level.slog())
 	d.log = config.Log.logger(d.level)
-	d.rules = rules{defaults: config.Defaults, limits: config.Limits}
+	d.rules = rules{defaults: config.Defaults, limits: config.Limits, exec: config.Probes.Exec}
 
 	var err error
 	// Before the socket, and given back after it: a daemon that ends must not remove its successor's.
@@ -61,7 +61,7 @@ func Run(ctx context.Context, config Config, version string) error {
 		return err
 	}
 	defer d.dataplane.Close()
-	d.reconciler = newReconciler(d.dataplane, config.Defaults, d.log, health.Options{})
+	d.reconciler = newReconciler(d.dataplane, config, d.log, health.Options[target]{})
 	d.reconciler.want(d.store.Manifest())
 	return d.serve(ctx, listener, metrics)
 }
@@ -134,6 +134,7 @@ func (d *Daemon) attach(name string) error {
 func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { d.reconciler.run(ctx); return nil })
+	group.Go(func() error { return d.dataplane.Signals(ctx, d.reconciler.passive) })
 	group.Go(func() error { d.keepAttached(ctx); return nil })
 	group.Go(func() error { return serveHTTP(ctx, listener, d.handler()) })
 	if metrics != nil {

@@ -2,10 +2,12 @@ package control
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -14,6 +16,7 @@ import (
 type rules struct {
 	defaults Defaults
 	limits   dataplane.Limits
+	exec     bool // probes may run programs
 }
 
 // create adds a service and returns it completed.
@@ -37,13 +40,13 @@ func (r rules) update(m *Manifest, ref string, p ServicePatch) (Service, error) 
 			s.Mode = p.Mode
 		}
 		if p.Probe != nil {
-			probe := Probe{}
-			if s.Probe != nil {
-				probe = *s.Probe
-			}
-			probe.merge(*p.Probe)
-			s.Probe = &probe
+			s.Probe = cmp.Or(s.Probe, new(Probe))
+			merge(s.Probe, *p.Probe)
 		}
+		if p.Health != nil {
+			merge(&s.Health, *p.Health)
+		}
+		replace(&s.Load, p.Load)
 		s.Apply(p)
 		return nil
 	})
@@ -99,6 +102,7 @@ func (r rules) updateBackend(m *Manifest, service, ref string, p BackendPatch) (
 		if p.State != nil {
 			b.State = *p.State
 		}
+		b.patchProbe(p.Probe)
 		replace(&b.Set, p.Set)
 		replace(&b.ServerID, p.ServerID)
 		return nil
@@ -107,6 +111,18 @@ func (r rules) updateBackend(m *Manifest, service, ref string, p BackendPatch) (
 		return Backend{}, err
 	}
 	return s.Backends[at], nil
+}
+
+// patchProbe merges a probe into that of b; an empty one removes it.
+func (b *Backend) patchProbe(p *Probe) {
+	switch {
+	case p == nil:
+	case *p == Probe{}:
+		b.Probe = nil
+	default:
+		b.Probe = cmp.Or(b.Probe, new(Probe))
+		merge(b.Probe, *p)
+	}
 }
 
 // removeBackend removes a backend from a service.
@@ -234,6 +250,9 @@ func (r rules) check(m *Manifest, before usage) error {
 			return tag(ErrConflict, "service %q cannot have %s, which is that of service %q", s.Name, s.Key(), other)
 		}
 		names[s.Name], keys[s.Key()] = true, s.Name
+		if !r.exec && s.runs() {
+			return tag(ErrInvalid, "service %q: probe.type: %v", s.Name, errNoExec)
+		}
 	}
 	after := m.usage()
 	if limit := int(r.limits.Services); after.services > max(limit, before.services) {
@@ -243,6 +262,15 @@ func (r rules) check(m *Manifest, before usage) error {
 		return tag(ErrInvalid, "%d backends are more than the %d of limits.backends", after.backends, limit)
 	}
 	return nil
+}
+
+// errNoExec is about programs, which the daemon would run with its own rights.
+var errNoExec = errors.New("exec is switched off: `probes: {exec: true}` in the daemon's configuration switches it on")
+
+// runs says that a probe of the service runs a program.
+func (s *Service) runs() bool {
+	runs := func(p *Probe) bool { return p != nil && p.Kind == probe.Exec }
+	return runs(s.Probe) || slices.ContainsFunc(s.Backends, func(b Backend) bool { return runs(b.Probe) })
 }
 
 // find returns the index of the service with a name, or with an address in any of the forms
@@ -309,13 +337,22 @@ func (s *Service) find(ref string) (int, error) {
 	return 0, tag(ErrInvalid, "%q may be any of %d backends of service %q; use the name or the port", ref, len(found), s.Name)
 }
 
+// Backend returns the backend that a name or an address means, or ErrNotFound, or ErrInvalid when it may be any of several.
+func (s *Service) Backend(ref string) (Backend, error) {
+	i, err := s.find(ref)
+	if err != nil {
+		return Backend{}, err
+	}
+	return s.Backends[i], nil
+}
+
 // place is what tells the backends of a service apart.
 func (b *Backend) place() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
 
 func (s *Service) equal(o *Service) bool {
-	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Selection.equal(o.Selection) &&
+	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Health == o.Health && s.Load == o.Load && s.Selection.equal(o.Selection) &&
 		slices.EqualFunc(s.Backends, o.Backends, func(a, b Backend) bool {
-			return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State &&
+			return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State && equalPointers(a.Probe, b.Probe) &&
 				a.Set == b.Set && a.ServerID == b.ServerID && a.MAC == b.MAC
 		})
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -114,22 +115,12 @@ func (b *Backend) summary() string {
 
 func (s *Service) changesSince(before *Service) string {
 	var d details
-	was, is := Probe{}, Probe{}
-	if before.Probe != nil {
-		was = *before.Probe
-	}
-	if s.Probe != nil {
-		is = *s.Probe
-	}
 	d.add("name", before.Name, s.Name)
 	d.add("address", before.Key(), s.Key())
 	d.add("mode", *before.Mode, *s.Mode)
-	d.add("probe.type", orDefault(was.Type), orDefault(is.Type))
-	d.add("probe.port", orDefault(was.Port), orDefault(is.Port))
-	d.add("probe.interval", orDefault(was.Interval), orDefault(is.Interval))
-	d.add("probe.timeout", orDefault(was.Timeout), orDefault(is.Timeout))
-	d.add("probe.rise", orDefault(was.Rise), orDefault(is.Rise))
-	d.add("probe.fall", orDefault(was.Fall), orDefault(is.Fall))
+	d.probe(before.Probe, s.Probe)
+	d.fields("health", before.Health, s.Health)
+	d.fields("load", before.Load, s.Load)
 	d.add("hash", before.Hash, s.Hash)
 	d.add("clamp-mss", before.ClampMSS, s.ClampMSS)
 	d.add("quic", orOff(before.QUIC), orOff(s.QUIC))
@@ -144,6 +135,7 @@ func (b *Backend) changesSince(before *Backend) string {
 	d.add("address", before.defaultName(true), b.defaultName(true))
 	d.add("weight", *before.Weight, *b.Weight)
 	d.add("state", before.State, b.State)
+	d.probe(before.Probe, b.Probe)
 	d.add("set", orDefault(before.Set), orDefault(b.Set))
 	d.add("server-id", orOff(before.ServerID), orOff(b.ServerID))
 	d.add("mac", orOff(before.MAC), orOff(b.MAC))
@@ -156,6 +148,25 @@ type details []string
 func (d *details) add(field string, before, after any) {
 	if before != after {
 		*d = append(*d, fmt.Sprintf("%s %v -> %v", field, before, after))
+	}
+}
+
+// probe adds what differs between two probes, which may be nil.
+func (d *details) probe(before, after *Probe) {
+	d.fields("probe", *cmp.Or(before, new(Probe)), *cmp.Or(after, new(Probe)))
+}
+
+// fields adds what differs between two structs of the same type, such as "probe.fall default -> 5".
+func (d *details) fields(name string, before, after any) {
+	was, is := reflect.ValueOf(before), reflect.ValueOf(after)
+	text := func(v reflect.Value) any {
+		if v.IsZero() {
+			return "default"
+		}
+		return fmt.Sprint(v.Interface())
+	}
+	for _, field := range fields(was.Type()) {
+		d.add(name+"."+keyOf(field), text(was.FieldByIndex(field.Index)), text(is.FieldByIndex(field.Index)))
 	}
 }
 

@@ -19,6 +19,8 @@ type serviceFile struct {
 	Protocol dataplane.Protocol     `json:"protocol"`
 	Mode     *dataplane.Mode        `json:"mode"`
 	Probe    *Probe                 `json:"probe"`
+	Health   Health                 `json:"health"`
+	Load     Load                   `json:"load"`
 	Hash     dataplane.Hash         `json:"hash"`
 	ClampMSS dataplane.MSS          `json:"clamp-mss"`
 	QUIC     dataplane.QUIC         `json:"quic"`
@@ -33,6 +35,7 @@ type backendFile struct {
 	Port     *uint16            `json:"port"`
 	Weight   *int               `json:"weight"`
 	State    State              `json:"state"`
+	Probe    *Probe             `json:"probe"`
 	Set      string             `json:"set"`
 	ServerID dataplane.ServerID `json:"server-id"`
 	MAC      MAC                `json:"mac"`
@@ -104,7 +107,7 @@ func (f *serviceFile) service() (Service, *FieldError) {
 		return Service{}, err
 	}
 	s := Service{
-		Name: f.Name, Address: f.Address.address, Port: port, Protocol: f.Protocol, Mode: f.Mode, Probe: f.Probe,
+		Name: f.Name, Address: f.Address.address, Port: port, Protocol: f.Protocol, Mode: f.Mode, Probe: f.Probe, Health: f.Health, Load: f.Load,
 		Selection: Selection{Hash: f.Hash, ClampMSS: f.ClampMSS, QUIC: f.QUIC, Limit: f.Limit, Sources: f.Sources},
 		Backends:  make([]Backend, len(f.Backends)),
 	}
@@ -114,7 +117,7 @@ func (f *serviceFile) service() (Service, *FieldError) {
 			return Service{}, err.under(fmt.Sprintf("backends[%d]", i), "")
 		}
 		s.Backends[i] = Backend{
-			Name: b.Name, Address: b.Address.address, Port: port, Weight: b.Weight, State: b.State,
+			Name: b.Name, Address: b.Address.address, Port: port, Weight: b.Weight, State: b.State, Probe: b.Probe,
 			Set: b.Set, ServerID: b.ServerID, MAC: b.MAC,
 		}
 	}

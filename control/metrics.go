@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,7 +30,7 @@ func (d *Daemon) metricsHandler() http.Handler {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		statusCollector{d.status},
+		statusCollector{d.status, d.reconciler.journal.counted},
 	)
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -37,7 +38,10 @@ func (d *Daemon) metricsHandler() http.Handler {
 }
 
 // statusCollector turns a Status into metrics.
-type statusCollector struct{ status func() Status }
+type statusCollector struct {
+	status func() Status
+	events func() map[eventCount]uint64
+}
 
 func metric(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("sluice_"+name, help, labels, nil)
@@ -53,6 +57,13 @@ var (
 	backendStates   = metric("backend_state", "1 for the state that a backend is in.", "service", "backend", "state")
 	backendResolved = metric("backend_next_hop_resolved", "1 when packets for a backend can leave the host.", "service", "backend")
 	backendShare    = metric("backend_slot_share", "Share of its service's slots, 0 to 1.", "service", "backend")
+	backendScore    = metric("backend_score", "How well a backend does, 0 to 1.", "service", "backend")
+	backendTerms    = metric("backend_score_term", "The factors of its score, 0 to 1.", "service", "backend", "term")
+	backendInForce  = metric("backend_weight_in_force", "Share of its weight that a backend has now, 0 to 1.", "service", "backend")
+	probeLatency    = metric("backend_probe_latency_seconds", "Geometric mean of the latency of its latest probes.", "service", "backend")
+	handshakeTime   = metric("backend_handshake_seconds", "Geometric mean of the time from SYN to the client's next packet, lately.", "service", "backend")
+	handshakeFails  = metric("backend_handshake_failures", "Share of handshakes that failed lately, 0 to 1.", "service", "backend")
+	eventsCounted   = metric("events_total", "Changes that the daemon made by itself.", "service", "backend", "kind", "to")
 	ends            = map[string]*prometheus.Desc{ // by the first word of the reason
 		"pass":   metric("passes_total", "Packets left to the host's own stack.", "reason"),
 		"drop":   metric("drops_total", "Packets dropped.", "reason"),
@@ -87,6 +98,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	for i := range status.Services {
 		status.Services[i].collect(emit)
 	}
+	for of, count := range c.events() {
+		emit(eventsCounted, prometheus.CounterValue, float64(count), of.service, of.backend, of.kind, of.to)
+	}
 }
 
 func (s *ServiceStatus) collect(emit func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
@@ -101,7 +115,16 @@ func (s *ServiceStatus) collect(emit func(*prometheus.Desc, prometheus.ValueType
 		emit(backendReplies, prometheus.CounterValue, float64(b.Replies), s.Name, b.Name)
 		emit(backendResolved, prometheus.GaugeValue, oneIf(b.NextHop.Resolved), s.Name, b.Name)
 		emit(backendShare, prometheus.GaugeValue, b.Share, s.Name, b.Name)
-		for _, state := range []State{StateUp, StateDraining, StateDown} {
+		emit(backendScore, prometheus.GaugeValue, b.Score, s.Name, b.Name)
+		emit(backendTerms, prometheus.GaugeValue, b.Terms.Success, s.Name, b.Name, "success")
+		emit(backendTerms, prometheus.GaugeValue, b.Terms.Latency, s.Name, b.Name, "latency")
+		emit(backendTerms, prometheus.GaugeValue, b.Terms.Handshakes, s.Name, b.Name, "handshakes")
+		emit(backendTerms, prometheus.GaugeValue, b.Terms.Load, s.Name, b.Name, "load")
+		emit(backendInForce, prometheus.GaugeValue, b.InForce, s.Name, b.Name)
+		emit(probeLatency, prometheus.GaugeValue, time.Duration(b.ProbeLatency).Seconds(), s.Name, b.Name)
+		emit(handshakeTime, prometheus.GaugeValue, time.Duration(b.Handshake).Seconds(), s.Name, b.Name)
+		emit(handshakeFails, prometheus.GaugeValue, b.HandshakesFailed, s.Name, b.Name)
+		for _, state := range []State{StateUp, StateDraining, StateDown, StateStandby} {
 			emit(backendStates, prometheus.GaugeValue, oneIf(b.State == state), s.Name, b.Name, string(state))
 		}
 	}

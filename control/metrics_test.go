@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -28,11 +29,14 @@ func TestStatusAsMetrics(t *testing.T) {
 			Backends: []BackendStatus{{
 				Name: "one", Address: netip.MustParseAddr("198.51.100.1"), State: StateDown, Share: 0.5,
 				NextHop: dataplane.NextHop{Resolved: true}, Counters: dataplane.Counters{Packets: 10, Bytes: 640, NewFlows: 3, Replies: 9},
+				Score: 0.25, Terms: health.Terms{Success: 1, Latency: 0.5, Handshakes: 0.5, Load: 1}, InForce: 0.3,
+				ProbeLatency: Duration(2 * time.Millisecond), Handshake: Duration(30 * time.Millisecond), HandshakesFailed: 0.5,
 			}},
 		}},
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(statusCollector{func() Status { return status }})
+	events := map[eventCount]uint64{{"web", "one", "state", "down"}: 2}
+	registry.MustRegister(statusCollector{func() Status { return status }, func() map[eventCount]uint64 { return events }})
 	response := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	var got []string
@@ -43,16 +47,27 @@ func TestStatusAsMetrics(t *testing.T) {
 	}
 	want := []string{
 		`sluice_backend_bytes_total{backend="one",service="web"} 640`,
+		`sluice_backend_handshake_failures{backend="one",service="web"} 0.5`,
+		`sluice_backend_handshake_seconds{backend="one",service="web"} 0.03`,
 		`sluice_backend_new_flows_total{backend="one",service="web"} 3`,
 		`sluice_backend_next_hop_resolved{backend="one",service="web"} 1`,
 		`sluice_backend_packets_total{backend="one",service="web"} 10`,
+		`sluice_backend_probe_latency_seconds{backend="one",service="web"} 0.002`,
 		`sluice_backend_replies_total{backend="one",service="web"} 9`,
+		`sluice_backend_score_term{backend="one",service="web",term="handshakes"} 0.5`,
+		`sluice_backend_score_term{backend="one",service="web",term="latency"} 0.5`,
+		`sluice_backend_score_term{backend="one",service="web",term="load"} 1`,
+		`sluice_backend_score_term{backend="one",service="web",term="success"} 1`,
+		`sluice_backend_score{backend="one",service="web"} 0.25`,
 		`sluice_backend_slot_share{backend="one",service="web"} 0.5`,
 		`sluice_backend_state{backend="one",service="web",state="down"} 1`,
 		`sluice_backend_state{backend="one",service="web",state="draining"} 0`,
+		`sluice_backend_state{backend="one",service="web",state="standby"} 0`,
 		`sluice_backend_state{backend="one",service="web",state="up"} 0`,
+		`sluice_backend_weight_in_force{backend="one",service="web"} 0.3`,
 		`sluice_build_info{version="1.2.3"} 1`,
 		`sluice_drops_total{reason="malformed"} 2`,
+		`sluice_events_total{backend="one",kind="state",service="web",to="down"} 2`,
 		`sluice_passes_total{reason="no_service"} 7`,
 		`sluice_problems 1`,
 		`sluice_service_state{service="web",state="degraded"} 1`,
@@ -65,6 +80,7 @@ func TestStatusAsMetrics(t *testing.T) {
 		`sluice_table_rewrites_total 4`,
 	}
 	slices.Sort(got)
+	slices.Sort(want)
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("metrics differ (-want +got):\n%s", difference)
 	}

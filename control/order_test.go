@@ -56,7 +56,7 @@ func ordering(t *testing.T, k *strictKernel, m Manifest, n *network, test func(r
 	synctest.Test(t, func(t *testing.T) {
 		k.services = make(map[dataplane.ServiceKey]dataplane.Service)
 		ctx, stop := context.WithCancel(context.Background())
-		r := newReconciler(k, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{Dial: n.dial})
+		r := newReconciler(k, DefaultConfig(), slog.New(slog.DiscardHandler), n.options())
 		r.want(m)
 		go r.run(ctx)
 		r.settled(ctx)
@@ -76,7 +76,7 @@ func manifest(t *testing.T, services ...int) Manifest {
 	for _, n := range services {
 		text += fmt.Sprintf("  - {address: \"192.0.2.%d:80\", backends: [{address: 198.51.100.%d}, {address: 203.0.113.%d}]}\n", n, n, n)
 	}
-	return apply(t, rules{builtinDefaults, dataplane.DefaultLimits}, Manifest{}, parse(t, text), false)
+	return apply(t, rules{defaults: builtinDefaults, limits: dataplane.DefaultLimits}, Manifest{}, parse(t, text), false)
 }
 
 // While a hundred services are being set, a verdict waits for one of them only.
@@ -110,7 +110,7 @@ func TestRemovalsComeFirst(t *testing.T) {
 		if k.full != 0 || len(k.services) != 2 {
 			t.Errorf("there was no room %d times; the kernel holds %d services", k.full, len(k.services))
 		}
-		again := newReconciler(k, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{Dial: (&network{}).dial})
+		again := newReconciler(k, DefaultConfig(), slog.New(slog.DiscardHandler), (&network{}).options())
 		again.want(manifest(t, 5, 6))
 		ctx, stop := context.WithCancel(context.Background())
 		go again.run(ctx)
@@ -169,7 +169,7 @@ func TestSettledAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(context.Background())
 		stop()
-		r := newReconciler(&recorder{}, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{})
+		r := newReconciler(&recorder{}, DefaultConfig(), slog.New(slog.DiscardHandler), health.Options[target]{})
 		r.run(ctx)
 		r.settled(context.Background())
 	})

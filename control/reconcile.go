@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,6 +18,9 @@ type kernel interface {
 	SetService(dataplane.Service) error
 	RemoveService(dataplane.ServiceKey) error
 	Services() []dataplane.Service
+	Packets() uint64
+	ProbeMark(dataplane.ServiceKey, netip.AddrPort) (uint32, error)
+	ProbeSource(dataplane.ServiceKey, netip.AddrPort) (netip.Addr, error)
 }
 
 const (
@@ -27,9 +29,8 @@ const (
 	// A service that the kernel refused is tried again after this time, doubled each time up to
 	// compareInterval.
 	firstRetry = time.Second
-	// No more probes than this are sent in a second, at about 100 µs of a processor each: the intervals of
-	// very many backends are stretched.
-	probeBudget = 2000
+	// What is measured of the backends changes their weights this often; verdicts take effect at once.
+	judgeInterval = 250 * time.Millisecond
 )
 
 // target is a backend of a service, as the prober knows it.
@@ -44,29 +45,35 @@ type target struct {
 type reconciler struct {
 	kernel   kernel
 	defaults Defaults
+	budget   *budget
 	log      *slog.Logger
-	prober   *health.Prober[target]
+	monitor  *health.Monitor[target]
+	journal  *journal
 	wake     chan struct{}
 	stopped  chan struct{} // closed when run returns
 
-	mu      sync.Mutex
-	wanted  map[dataplane.ServiceKey]*Service
-	pending queue
-	failed  map[dataplane.ServiceKey]error
-	stretch int             // of the intervals of probes
-	down    map[target]bool // by the kernel when the daemon started, until the first want
-	waiting []chan struct{} // closed when nothing is pending any more
+	mu        sync.Mutex
+	wanted    map[dataplane.ServiceKey]*Service
+	groups    map[dataplane.ServiceKey]groups
+	pending   queue
+	failed    map[dataplane.ServiceKey]error
+	unwatched error           // why a backend is not watched as wished
+	down      map[target]bool // by the kernel when the daemon started, until the first want
+	waiting   []chan struct{} // closed when nothing is pending any more
 }
 
 // newReconciler returns one that does nothing before run.
-func newReconciler(k kernel, defaults Defaults, log *slog.Logger, options health.Options) *reconciler {
+func newReconciler(k kernel, config Config, log *slog.Logger, options health.Options[target]) *reconciler {
 	r := &reconciler{
 		kernel:   k,
-		defaults: defaults,
+		defaults: config.Defaults,
+		budget:   newBudget(config.Probes),
 		log:      log,
+		journal:  newJournal(log),
 		wake:     make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
 		wanted:   make(map[dataplane.ServiceKey]*Service),
+		groups:   make(map[dataplane.ServiceKey]groups),
 		failed:   make(map[dataplane.ServiceKey]error),
 		down:     make(map[target]bool),
 	}
@@ -77,7 +84,10 @@ func newReconciler(k kernel, defaults Defaults, log *slog.Logger, options health
 			}
 		}
 	}
-	r.prober = health.New(options, r.verdictChanged)
+	if options.Prober == nil {
+		options.Prober = r.prober
+	}
+	r.monitor = health.New(options, r.verdictChanged)
 	return r
 }
 
@@ -99,87 +109,22 @@ func (r *reconciler) want(m Manifest) {
 	for key := range r.wanted {
 		if next[key] == nil {
 			r.pending.pushFirst(key)
+			delete(r.groups, key)
 		}
 	}
 	r.wanted = next
-	r.prober.Set(r.targets())
+	r.watch()
 	clear(r.down)
 	r.signal()
 }
 
-// targets lists what is to be probed. r.mu must be held.
-func (r *reconciler) targets() map[target]health.Target {
-	targets := make(map[target]health.Target)
-	for key, s := range r.wanted {
-		probe := s.probe(r.defaults)
-		if probe.Type != ProbeTCP {
-			continue
-		}
-		for i := range s.Backends {
-			b := &s.Backends[i]
-			if b.State == StateDown {
-				continue
-			}
-			port := probe.Port
-			if port == 0 {
-				port = b.Port
-			}
-			t := target{key, b.place()}
-			targets[t] = health.Target{
-				Address:  netip.AddrPortFrom(b.Address, port),
-				Interval: time.Duration(probe.Interval),
-				Timeout:  time.Duration(probe.Timeout),
-				Rise:     probe.Rise,
-				Fall:     probe.Fall,
-				Down:     r.down[t],
-			}
-		}
-	}
-	r.stretch = stretch(targets)
-	for t, each := range targets {
-		each.Interval *= time.Duration(r.stretch)
-		targets[t] = each
-	}
-	return targets
-}
-
-// stretch is the factor that brings the targets' probes within the budget. It is a power of two, so that
-// one backend more or less seldom changes it, which restarts every probe.
-func stretch(targets map[target]health.Target) int {
-	perSecond := 0.0
-	for _, each := range targets {
-		perSecond += float64(time.Second) / float64(each.Interval)
-	}
-	factor := 1
-	for perSecond > float64(factor)*probeBudget {
-		factor *= 2
-	}
-	return factor
-}
-
-// stretched returns by what factor the intervals of probes are longer than wished; 1 is not at all.
-func (r *reconciler) stretched() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stretch
-}
-
+// verdictChanged has a service looked at before all others.
 func (r *reconciler) verdictChanged(t target) {
 	r.mu.Lock()
-	s := r.wanted[t.service]
-	if s != nil {
+	defer r.mu.Unlock()
+	if r.wanted[t.service] != nil {
 		r.pending.pushFirst(t.service)
 		r.signal()
-	}
-	r.mu.Unlock()
-	if s == nil {
-		return
-	}
-	verdict := r.prober.Verdict(t)
-	for i := range s.Backends {
-		if b := &s.Backends[i]; b.place() == t.backend {
-			r.log.Info("backend changed", "service", s.Name, "backend", b.Name, "up", verdict.Up, "cause", verdict.Cause)
-		}
 	}
 }
 
@@ -207,10 +152,12 @@ func (r *reconciler) settled(ctx context.Context) {
 
 // run reconciles until ctx ends.
 func (r *reconciler) run(ctx context.Context) {
-	defer r.prober.Close()
+	defer r.monitor.Close()
 	defer close(r.stopped)
 	compare := time.NewTicker(compareInterval)
 	defer compare.Stop()
+	judge := time.NewTicker(judgeInterval)
+	defer judge.Stop()
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	<-retry.C
@@ -232,6 +179,9 @@ func (r *reconciler) run(ctx context.Context) {
 			return
 		case <-compare.C:
 			r.compareAll()
+			r.spend()
+		case <-judge.C:
+			r.judgeAll()
 		case <-retry.C:
 			retrying = false
 			r.retryFailed()
@@ -287,6 +237,9 @@ func (r *reconciler) next() (dataplane.ServiceKey, bool) {
 func (r *reconciler) reconcile(key dataplane.ServiceKey) {
 	r.mu.Lock()
 	s := r.wanted[key]
+	if s != nil {
+		r.judge(s, time.Now())
+	}
 	r.mu.Unlock()
 	var err error
 	if s == nil {
@@ -331,101 +284,4 @@ func (r *reconciler) remains() []string {
 	}
 	slices.Sort(problems)
 	return problems
-}
-
-// evaluation is a service with the states that its backends have by wish and by health.
-type evaluation struct {
-	service  dataplane.Service
-	backends []condition     // in the order of the desired state
-	panicked map[string]bool // sets of which all are unhealthy, so all are used
-}
-
-// condition is the state of a backend and why.
-type condition struct {
-	state State
-	cause string
-	since time.Time
-}
-
-// evaluate says what the kernel should do for a service now. When every backend of a set that should take flows
-// is unhealthy, all of them do: a slow answer is better than none.
-func (r *reconciler) evaluate(s *Service) evaluation {
-	e := evaluation{
-		service: dataplane.Service{
-			ServiceKey: s.Key(), Mode: *s.Mode,
-			Hash: s.Hash, ClampMSS: s.ClampMSS, QUIC: s.QUIC, Limit: s.Limit, Sources: s.Sources,
-		},
-		backends: make([]condition, len(s.Backends)),
-		panicked: make(map[string]bool),
-	}
-	usable, healthy := make(map[string]int), make(map[string]int)
-	for i := range s.Backends {
-		b := &s.Backends[i]
-		c := r.condition(s.Key(), b)
-		e.backends[i] = c
-		if b.State == StateUp && *b.Weight > 0 {
-			usable[b.Set]++
-			if c.state == StateUp {
-				healthy[b.Set]++
-			}
-		}
-	}
-	for set := range usable {
-		if healthy[set] == 0 {
-			e.panicked[set] = true
-		}
-	}
-	for i := range s.Backends {
-		b := &s.Backends[i]
-		e.service.Backends = append(e.service.Backends, b.effective(e.backends[i], e.panicked[b.Set]))
-	}
-	return e
-}
-
-// effective is a backend as the kernel is told.
-func (b *Backend) effective(c condition, panicked bool) dataplane.Backend {
-	effective := dataplane.Backend{
-		Address: b.Address, Port: b.Port, Down: c.state == StateDown, Set: b.Set, ServerID: b.ServerID,
-	}
-	if panicked && b.State == StateUp {
-		effective.Down = false
-	}
-	if b.State == StateUp && !effective.Down {
-		effective.Weight = uint16(*b.Weight)
-	}
-	return effective
-}
-
-func (r *reconciler) condition(key dataplane.ServiceKey, b *Backend) condition {
-	if b.State == StateDown {
-		return condition{state: StateDown, cause: "as wished"}
-	}
-	verdict := r.prober.Verdict(target{key, b.place()})
-	c := condition{state: b.State, cause: verdict.Cause, since: verdict.Since}
-	if b.State == StateDraining {
-		c.cause = "as wished"
-	}
-	if !verdict.Up {
-		c.state, c.cause = StateDown, verdict.Cause
-	}
-	return c
-}
-
-// serviceState says how well a service does as a whole.
-func (e evaluation) serviceState(s *Service, failure error, unresolved bool) ServiceState {
-	serving := make(map[string]bool) // each set, whether it does
-	lost := false
-	for i, b := range e.service.Backends {
-		serving[b.Set] = serving[b.Set] || b.Weight > 0 && !b.Down
-		lost = lost || s.Backends[i].State == StateUp && e.backends[i].state != StateUp
-	}
-	switch {
-	case failure != nil, len(s.Backends) == 0, slices.Contains(slices.Collect(maps.Values(serving)), false):
-		return ServiceFailed
-	case len(e.panicked) > 0:
-		return ServicePanic
-	case lost || unresolved:
-		return ServiceDegraded
-	}
-	return ServiceOK
 }

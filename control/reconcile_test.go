@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluicelb/sluice/brain/health"
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -51,6 +52,14 @@ func (r *recorder) Services() (list []dataplane.Service) {
 	return list
 }
 
+func (*recorder) Packets() uint64 { return 0 }
+
+func (*recorder) ProbeMark(dataplane.ServiceKey, netip.AddrPort) (uint32, error) { return 0, nil }
+
+func (*recorder) ProbeSource(dataplane.ServiceKey, netip.AddrPort) (netip.Addr, error) {
+	return netip.Addr{}, nil
+}
+
 // weights are those of the backends of the only service, -1 for one that is down.
 func (r *recorder) weights() (list []int) {
 	r.mu.Lock()
@@ -60,7 +69,7 @@ func (r *recorder) weights() (list []int) {
 			if b.Down {
 				list = append(list, -1)
 			} else {
-				list = append(list, int(b.Weight))
+				list = append(list, int(b.Weight)/weightScale)
 			}
 		}
 	}
@@ -73,15 +82,27 @@ type network struct {
 	dead map[string]bool
 }
 
-func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.dead[address] {
-		return nil, syscall.ECONNREFUSED
+// options have every probe go to the network.
+func (n *network) options() health.Options[target] {
+	return health.Options[target]{Prober: func(_ target, t health.Target) (health.Prober, error) {
+		return road{n, t.Address.String()}, nil
+	}}
+}
+
+// road is the way to one address of a network.
+type road struct {
+	network *network
+	address string
+}
+
+// Probe fails when the address is dead.
+func (r road) Probe(context.Context, *probe.Connect) error {
+	r.network.mu.Lock()
+	defer r.network.mu.Unlock()
+	if r.network.dead[r.address] {
+		return syscall.ECONNREFUSED
 	}
-	here, there := net.Pipe()
-	there.Close()
-	return here, nil
+	return nil
 }
 
 func (n *network) kill(addresses ...string) {
@@ -100,7 +121,7 @@ func reconciling(t *testing.T, k *recorder, text string, test func(r *reconciler
 		if k.services == nil {
 			k.services = make(map[dataplane.ServiceKey]dataplane.Service)
 		}
-		r := newReconciler(k, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{Dial: n.dial})
+		r := newReconciler(k, DefaultConfig(), slog.New(slog.DiscardHandler), n.options())
 		r.want(apply(t, testRules(), Manifest{}, parse(t, text), false))
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -120,7 +141,8 @@ const (
 // Health decides within the wish; when all are unhealthy all are used.
 func TestEffectiveWeights(t *testing.T) {
 	k := &recorder{}
-	reconciling(t, k, web, func(r *reconciler, n *network) {
+	text := strings.Replace(web, "    backends:", "    health: {slow-start: off, damping: off}\n    backends:", 1)
+	reconciling(t, k, text, func(r *reconciler, n *network) {
 		for _, step := range []struct {
 			dead []string
 			want []int
@@ -132,7 +154,7 @@ func TestEffectiveWeights(t *testing.T) {
 			{nil, []int{100, 50}},
 		} {
 			n.kill(step.dead...)
-			time.Sleep(time.Second) // of the fake clock
+			time.Sleep(20 * time.Second) // of the fake clock: one that comes back is measured for a while
 			if got := k.weights(); !slices.Equal(got, step.want) {
 				t.Errorf("with %v dead the weights are %v, want %v", step.dead, got, step.want)
 			}
@@ -167,6 +189,10 @@ func TestAdoptedDown(t *testing.T) {
 			t.Errorf("at first the weights are %v", got)
 		}
 		time.Sleep(time.Second)
+		if got := k.weights(); got[0] < 10 || got[1] != 50 {
+			t.Errorf("once its probes succeed the weights are %v", got)
+		}
+		time.Sleep(20 * time.Second) // slow start
 		if got := k.weights(); !slices.Equal(got, []int{100, 50}) {
 			t.Errorf("after probes the weights are %v", got)
 		}
@@ -213,16 +239,28 @@ func TestRefusedByKernel(t *testing.T) {
 	})
 }
 
-// Very many backends are probed more seldom, and it is known by how much.
+// Very many backends are probed more seldom, unless the traffic is large, and it is known by how much.
 func TestProbeBudget(t *testing.T) {
 	targets := make(map[target]health.Target)
+	budget := newBudget(DefaultConfig().Probes)
 	for n := range 65535 {
-		targets[target{backend: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), 80)}] = health.Target{Interval: 200 * time.Millisecond}
-		if len(targets) == 400 && stretch(targets) != 1 {
-			t.Errorf("2,000 probes a second are stretched by %d", stretch(targets))
+		each := health.Target{Probe: probe.Spec{Kind: probe.TCP}}
+		each.Interval = 200 * time.Millisecond
+		targets[target{backend: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), 80)}] = each
+		if len(targets) == 400 && (budget.stretch(targets) != 1 || budget.exceeded() || budget.text() != "") {
+			t.Errorf("2,000 probes a second are stretched by %d", budget.factor)
 		}
 	}
-	if got := stretch(targets); got != 256 {
+	if got := budget.stretch(targets); got != 256 {
 		t.Errorf("327,675 probes a second are stretched by %d, want 256", got)
+	}
+	if text := budget.text(); !strings.Contains(text, "256 times more seldom") || !budget.exceeded() {
+		t.Errorf("it says %q", text)
+	}
+	now := time.Now()
+	budget.observe(1000, now)
+	budget.observe(1000+4e8, now.Add(time.Second)) // a thousandth of these packets are those of 40,000 probes
+	if got := budget.stretch(targets); got != 16 {
+		t.Errorf("with 400 million packets a second they are stretched by %d, want 16", got)
 	}
 }

@@ -3,11 +3,9 @@ package control
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
-	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -96,7 +94,8 @@ func TestSelection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newReconciler(&recorder{}, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{}).evaluate(&m.Services[i])
+	s := &m.Services[i]
+	e := s.evaluate(groups(nil).judgement(s))
 	got := fmt.Sprintln(e.service.Hash, e.service.QUIC, e.service.Limit, e.service.Sources, e.service.Backends[0].ServerID, e.service.Backends[1].Set)
 	if want := "source/24 6/15 1000000/s burst 1000000 prefix 32 [192.0.2.0/24=deny 192.0.2.7/32= 0.0.0.0/0=canary] 000102030405060708090a0b0c0d0e canary\n"; got != want {
 		t.Errorf("the kernel is told\n%s, want\n%s", got, want)
@@ -105,7 +104,7 @@ func TestSelection(t *testing.T) {
 
 // A patch changes what it names, and takes off what it names as nothing.
 func TestSelectionPatch(t *testing.T) {
-	r := rules{builtinDefaults, dataplane.DefaultLimits}
+	r := rules{defaults: builtinDefaults, limits: dataplane.DefaultLimits}
 	m := apply(t, r, Manifest{}, parse(t, choosy), false)
 	before := m.clone()
 	patched, err := r.update(&m, "quic", ServicePatch{

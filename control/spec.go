@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -26,6 +27,8 @@ type Service struct {
 	Protocol  dataplane.Protocol `json:"protocol,omitzero" enum:"tcp,udp,sctp" doc:"Default: tcp"`
 	Mode      *dataplane.Mode    `json:"mode,omitempty" enum:"nat,l2,ipip,gue" doc:"Default: the daemon's defaults.mode"`
 	Probe     *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
+	Health    Health             `json:"health,omitzero" doc:"How backends come and go. Default: the daemon's defaults.health"`
+	Load      Load               `json:"load,omitzero" doc:"How backends are asked for their load. Default: not at all"`
 	Selection `yaml:",inline"`
 	Backends  []Backend `json:"backends,omitempty" nullable:"true"`
 }
@@ -36,7 +39,8 @@ type Backend struct {
 	Address netip.Addr `json:"address"`
 	Port    uint16     `json:"port,omitempty" doc:"Default: the service's port. Only in nat mode it may differ"`
 	Weight  *int       `json:"weight,omitempty" minimum:"0" maximum:"1000" doc:"Default: 100. A backend with weight 0 takes no new flows"`
-	State   State      `json:"state,omitempty" enum:"up,draining,down" doc:"Default: up"`
+	State   State      `json:"state,omitempty" enum:"up,draining,down,standby" doc:"Default: up"`
+	Probe   *Probe     `json:"probe,omitempty" doc:"What differs from the service's probe"`
 
 	Set      string             `json:"set,omitempty" maxLength:"63" doc:"Of backends, that sources send clients to. Default: the set of all other clients"`
 	ServerID dataplane.ServerID `json:"server-id,omitempty" doc:"What QUIC connection IDs name it by, in hexadecimal"`
@@ -44,32 +48,14 @@ type Backend struct {
 }
 
 // State is the state of a backend: as the user wishes it in a Backend, as it is in a BackendStatus.
-type State string
+type State = health.State
 
 // The states of a backend.
 const (
-	StateUp       State = "up"       // takes new flows
-	StateDraining State = "draining" // keeps its flows and takes no new ones
-	StateDown     State = "down"     // its flows move to other backends
-)
-
-// Probe is how the backends of a service are watched. A zero field means the daemon's default for it.
-type Probe struct {
-	Type     ProbeType `json:"type,omitempty" enum:"tcp,none" doc:"Default: tcp for tcp services and wherever a port is given here, otherwise none"`
-	Port     uint16    `json:"port,omitempty" doc:"Default: the backend's port"`
-	Interval Duration  `json:"interval,omitzero" doc:"From one probe to the next, 10ms to 1h"`
-	Timeout  Duration  `json:"timeout,omitzero" doc:"1ms to 1m"`
-	Rise     int       `json:"rise,omitempty" minimum:"0" maximum:"100" doc:"Successes in a row that bring a backend back"`
-	Fall     int       `json:"fall,omitempty" minimum:"0" maximum:"100" doc:"Failures in a row that take a backend out"`
-}
-
-// ProbeType is a kind of probe.
-type ProbeType string
-
-// The kinds of probes.
-const (
-	ProbeTCP  ProbeType = "tcp"  // the backend must accept a TCP connection
-	ProbeNone ProbeType = "none" // the backend is taken to be healthy
+	StateUp       = health.Up
+	StateDraining = health.Draining
+	StateDown     = health.Down
+	StateStandby  = health.Standby
 )
 
 // Limits of the values in a Service.
@@ -79,28 +65,13 @@ const (
 	maxNameLength = 63
 )
 
-// Defaults fill in what a Service leaves open.
-type Defaults struct {
-	Mode  dataplane.Mode `json:"mode"`
-	Probe Probe          `json:"probe"` // Type and Port are a service's own
-}
-
-// builtinDefaults hold where the configuration says nothing else.
-var builtinDefaults = Defaults{
-	Mode: dataplane.ModeNAT,
-	Probe: Probe{
-		Interval: Duration(200 * time.Millisecond),
-		Timeout:  Duration(100 * time.Millisecond),
-		Rise:     2,
-		Fall:     3,
-	},
-}
-
 // ServicePatch changes a service; nil fields leave what is there.
 type ServicePatch struct {
-	Name  *string         `json:"name,omitempty" maxLength:"63"`
-	Mode  *dataplane.Mode `json:"mode,omitempty" enum:"nat,l2,ipip,gue"`
-	Probe *Probe          `json:"probe,omitempty" doc:"Its absent fields stay as they are"`
+	Name   *string         `json:"name,omitempty" maxLength:"63"`
+	Mode   *dataplane.Mode `json:"mode,omitempty" enum:"nat,l2,ipip,gue"`
+	Probe  *Probe          `json:"probe,omitempty" doc:"Its absent fields stay as they are"`
+	Health *Health         `json:"health,omitempty" doc:"Its absent fields stay as they are"`
+	Load   *Load           `json:"load,omitempty" doc:"{} removes it"`
 
 	Hash     *dataplane.Hash         `json:"hash,omitempty"`
 	ClampMSS *dataplane.MSS          `json:"clamp-mss,omitempty"`
@@ -113,7 +84,8 @@ type ServicePatch struct {
 type BackendPatch struct {
 	Name   *string `json:"name,omitempty" maxLength:"63"`
 	Weight *int    `json:"weight,omitempty" minimum:"0" maximum:"1000"`
-	State  *State  `json:"state,omitempty" enum:"up,draining,down"`
+	State  *State  `json:"state,omitempty" enum:"up,draining,down,standby"`
+	Probe  *Probe  `json:"probe,omitempty" doc:"Its absent fields stay as they are; {} removes all"`
 
 	Set      *string             `json:"set,omitempty" maxLength:"63"`
 	ServerID *dataplane.ServerID `json:"server-id,omitempty" doc:"Empty removes it"`
@@ -184,6 +156,7 @@ func (s *Service) clone() Service {
 	c.Backends = slices.Clone(s.Backends)
 	for i := range c.Backends {
 		c.Backends[i].Weight = clonePointer(c.Backends[i].Weight)
+		c.Backends[i].Probe = clonePointer(c.Backends[i].Probe)
 	}
 	return c
 }
@@ -217,7 +190,7 @@ func (s *Service) complete(d Defaults) *FieldError {
 		return err
 	}
 	s.completeBackends()
-	return s.checkBackends(s.probe(d))
+	return s.checkBackends(d)
 }
 
 func (s *Service) check() *FieldError {
@@ -234,6 +207,12 @@ func (s *Service) check() *FieldError {
 		if err := s.Probe.check(); err != nil {
 			return err.under("probe", "")
 		}
+	}
+	if err := s.Health.check(); err != nil {
+		return err.under("health", "")
+	}
+	if err := s.Load.check(); err != nil {
+		return err.under("load", "")
 	}
 	return s.checkSelection()
 }
@@ -270,7 +249,7 @@ func (b *Backend) defaultName(withPort bool) string {
 	return b.Address.String()
 }
 
-func (s *Service) checkBackends(probe Probe) *FieldError {
+func (s *Service) checkBackends(d Defaults) *FieldError {
 	names := make(map[string]int, len(s.Backends))
 	places := make(map[netip.AddrPort]int, len(s.Backends))
 	for i := range s.Backends {
@@ -279,8 +258,8 @@ func (s *Service) checkBackends(probe Probe) *FieldError {
 		if err := b.check(s); err != nil {
 			return err.under(path, "")
 		}
-		if probe.Type == ProbeTCP && probe.Port == 0 && b.Port == 0 {
-			return invalid("probe.port", "is needed, since %s has every port", path)
+		if err := s.checkProbe(d, b, path); err != nil {
+			return err
 		}
 		if other, used := names[b.Name]; used {
 			return invalid(path+".name", "%q is also the name of backends[%d]", b.Name, other)
@@ -308,8 +287,8 @@ func (b *Backend) check(s *Service) *FieldError {
 		return invalid("port", "%d is not the service's %d, which only mode nat allows", b.Port, s.Port)
 	case *b.Weight < 0 || *b.Weight > MaxWeight:
 		return invalid("weight", "%d is not within 0..%d", *b.Weight, MaxWeight)
-	case b.State != StateUp && b.State != StateDraining && b.State != StateDown:
-		return invalid("state", "%q is no state (known: up, draining, down)", b.State)
+	case b.State != StateUp && b.State != StateDraining && b.State != StateDown && b.State != StateStandby:
+		return invalid("state", "%q is no state (known: up, draining, down, standby)", b.State)
 	case !own && !validName(b.Name):
 		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address but its own", b.Name, maxNameLength)
 	}
@@ -326,54 +305,6 @@ func checkAddress(a netip.Addr) *FieldError {
 		return invalid("address", "%s is not the address of one host", a)
 	}
 	return nil
-}
-
-func (p *Probe) check() *FieldError {
-	switch {
-	case p.Type != "" && p.Type != ProbeTCP && p.Type != ProbeNone:
-		return invalid("type", "%q is no type of probe (known: tcp, none)", p.Type)
-	case p.Interval != 0 && (p.Interval < Duration(10*time.Millisecond) || p.Interval > Duration(time.Hour)):
-		return invalid("interval", "%s is not within 10ms..1h", p.Interval)
-	case p.Timeout != 0 && (p.Timeout < Duration(time.Millisecond) || p.Timeout > Duration(time.Minute)):
-		return invalid("timeout", "%s is not within 1ms..1m", p.Timeout)
-	case p.Rise < 0 || p.Rise > 100:
-		return invalid("rise", "%d is not within 1..100", p.Rise)
-	case p.Fall < 0 || p.Fall > 100:
-		return invalid("fall", "%d is not within 1..100", p.Fall)
-	}
-	return nil
-}
-
-// merge replaces the fields of p that are set in other.
-func (p *Probe) merge(other Probe) {
-	set(&p.Type, other.Type)
-	set(&p.Port, other.Port)
-	set(&p.Interval, other.Interval)
-	set(&p.Timeout, other.Timeout)
-	set(&p.Rise, other.Rise)
-	set(&p.Fall, other.Fall)
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if value != zero {
-		*field = value
-	}
-}
-
-// probe is the service's probe with every field but the port filled in.
-func (s *Service) probe(d Defaults) Probe {
-	p := d.Probe
-	if s.Probe != nil {
-		p.merge(*s.Probe)
-	}
-	if p.Type == "" {
-		p.Type = ProbeNone
-		if p.Port != 0 || s.Protocol == dataplane.ProtocolTCP && s.Port != 0 {
-			p.Type = ProbeTCP
-		}
-	}
-	return p
 }
 
 // One label or several; backend names follow the same rule as service names.

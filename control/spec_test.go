@@ -89,7 +89,7 @@ func TestManifestErrors(t *testing.T) {
 		"same backend":       {"services:\n  - address: 10.0.0.1:80\n    backends: [{address: 10.1.0.1}, {address: 10.1.0.1, name: b}]\n", `is also that of backends[0]`},
 		"own address":        {"services:\n  - address: 10.0.0.1:80\n    backends: [{address: 10.0.0.1}]\n", `is the service's own`},
 		"name":               {"services:\n  - {name: Web, address: \"10.0.0.1:80\"}\n", `"Web" is no name`},
-		"interval":           {"services:\n  - address: 10.0.0.1:80\n    probe: {interval: 1ms}\n", `1ms is not within 10ms..1h`},
+		"interval":           {"services:\n  - address: 10.0.0.1:80\n    probe: {interval: 1ms}\n", `1ms is not within 5ms..1h`},
 		"probe without port": {"services:\n  - address: 10.0.0.1\n    probe: {type: tcp}\n    backends: [{address: 10.1.0.1}]\n", `probe: port: is needed`},
 		"no services":        {"service: []\n", `test.yaml:1:1: `},
 		"empty":              {"", `the key "services" is missing`},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -42,6 +43,8 @@ type ServiceStatus struct {
 	Protocol dataplane.Protocol `json:"protocol" enum:"tcp,udp,sctp"`
 	Mode     dataplane.Mode     `json:"mode" enum:"nat,l2,ipip,gue"`
 	Probe    Probe              `json:"probe" doc:"With the daemon's defaults filled in"`
+	Health   Health             `json:"health" doc:"With the daemon's defaults filled in"`
+	Load     Load               `json:"load,omitzero"`
 	Selection
 	State    ServiceState    `json:"state" enum:"ok,degraded,failed,panic"`
 	Error    string          `json:"error,omitempty" doc:"Why the kernel does not serve it as desired"`
@@ -60,13 +63,35 @@ type BackendStatus struct {
 	Address netip.Addr        `json:"address"`
 	Port    uint16            `json:"port"`
 	Weight  int               `json:"weight" doc:"As desired"`
-	State   State             `json:"state" enum:"up,draining,down" doc:"As it is, by wish or by health"`
+	State   State             `json:"state" enum:"up,draining,down,standby" doc:"As it is, by wish or by health"`
 	Set     string            `json:"set,omitempty" doc:"Of backends, that sources send clients to"`
 	Cause   string            `json:"cause,omitempty" doc:"Why it is in this state"`
 	Since   time.Time         `json:"since,omitzero" doc:"When it came into this state, as far as the daemon knows"`
 	NextHop dataplane.NextHop `json:"next-hop"`
 	dataplane.Counters
 	Share float64 `json:"share" doc:"Of the slots of its set of backends, 0..1"`
+
+	Score   float64      `json:"score" doc:"How well it does, 0..1: the product of the terms"`
+	Terms   health.Terms `json:"terms"`
+	InForce float64      `json:"in-force" doc:"Share of its weight that it has now, 0..1: score and slow start, in steps"`
+	Reasons string       `json:"reasons,omitempty" doc:"What takes from its weight"`
+
+	NotProbed        string   `json:"not-probed,omitempty" doc:"Why this host could not probe it the last time"`
+	ProbeSuccess     float64  `json:"probe-success" doc:"Share of the probes that succeeded lately, 0..1"`
+	ProbeLatency     Duration `json:"probe-latency" doc:"Geometric mean of the latency of probes; 0 is unknown"`
+	Handshake        Duration `json:"handshake" doc:"Geometric mean of the time from a client's SYN to its next packet; 0 is unknown"`
+	HandshakesSeen   float64  `json:"handshakes-seen" doc:"How many handshakes the figures rest on"`
+	HandshakesFailed float64  `json:"handshakes-failed" doc:"Share of them that were not answered in time, repeated or refused, 0..1"`
+	PeersLatency     Duration `json:"peers-latency" doc:"Median of the latencies of the backends that are up"`
+	PeersHandshake   Duration `json:"peers-handshake" doc:"Median of their handshake times"`
+	Reported         string   `json:"reported,omitempty" doc:"What it says of its load, or why nothing is known of it"`
+}
+
+// measure fills in what is known of the backend's health.
+func (b *BackendStatus) measure(m health.Measures) {
+	b.ProbeSuccess, b.ProbeLatency = m.Success, Duration(m.Latency)
+	b.Handshake, b.HandshakesSeen, b.HandshakesFailed = Duration(m.Handshakes.Time), m.Handshakes.Seen, m.Handshakes.Failed
+	b.Reported, b.NotProbed = cmp.Or(m.LoadError, m.Load.String()), m.NotProbed
 }
 
 // VersionInfo says which program answers.
@@ -145,10 +170,7 @@ func (d *Daemon) status() Status {
 			status.Problems = append(status.Problems, fmt.Sprintf("interface %s is down: no packets come in there", i.Name))
 		}
 	}
-	if factor := d.reconciler.stretched(); factor > 1 {
-		status.Problems = append(status.Problems, fmt.Sprintf(
-			"backends are probed %d times more seldom than wished, to stay within %d probes a second", factor, probeBudget))
-	}
+	status.Problems = append(status.Problems, d.reconciler.problems()...)
 	manifest := d.store.Manifest()
 	for i := range manifest.Services {
 		s := d.serviceStatus(&manifest.Services[i])
@@ -164,7 +186,7 @@ func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
 	inKernel, _ := d.dataplane.ServiceStatus(s.Key())
 	status := ServiceStatus{
 		Name: s.Name, Address: s.Address, Port: s.Port, Protocol: s.Protocol, Mode: *s.Mode,
-		Probe: s.probe(d.rules.defaults), Selection: s.Selection, Slots: inKernel.Slots, Backends: make([]BackendStatus, len(s.Backends)),
+		Probe: s.probe(d.rules.defaults, nil), Health: s.Health.with(d.rules.defaults.Health), Load: s.Load, Selection: s.Selection, Slots: inKernel.Slots, Backends: make([]BackendStatus, len(s.Backends)),
 	}
 	known := make(map[netip.AddrPort]dataplane.BackendStatus, len(inKernel.Backends))
 	for _, b := range inKernel.Backends {
@@ -180,8 +202,11 @@ func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
 		k := known[b.place()]
 		status.Backends[i] = BackendStatus{
 			Name: b.Name, Address: b.Address, Port: b.Port, Weight: *b.Weight,
-			State: c.state, Set: b.Set, Cause: c.cause, Since: c.since, NextHop: k.NextHop, Counters: k.Counters,
+			State: c.State, Set: b.Set, Cause: c.Cause, Since: c.Since, NextHop: k.NextHop, Counters: k.Counters,
+			Score: c.Score, Terms: c.Terms, InForce: c.Factor, Reasons: c.Reasons(),
+			PeersLatency: Duration(c.Peers.Latency), PeersHandshake: Duration(c.Peers.Handshake),
 		}
+		status.Backends[i].measure(d.reconciler.measures(s, b))
 		if slots[b.Set] > 0 {
 			status.Backends[i].Share = float64(k.Slots) / float64(slots[b.Set])
 		}
@@ -211,9 +236,13 @@ func (s *ServiceStatus) problems() []string {
 	case s.State == ServiceFailed:
 		add("no backend takes new flows")
 	}
-	unresolved := 0
+	unresolved, told := 0, false
 	for i := range s.Backends {
 		b := &s.Backends[i]
+		if b.NotProbed != "" && !told { // mostly the same for all
+			add("backend %s is not probed: %s", b.Name, b.NotProbed)
+			told = true
+		}
 		if b.State == StateDown || b.NextHop.Resolved {
 			continue
 		}

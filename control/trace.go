@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -59,12 +60,16 @@ func TraceManifest(m Manifest, frames [][]byte) ([]TracedPacket, error) {
 		return nil, err
 	}
 	defer d.Close()
-	r := newReconciler(d, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{})
 	for i := range m.Services {
-		if err := d.SetService(r.evaluate(&m.Services[i]).service); err != nil {
+		s := &m.Services[i]
+		g := make(groups)
+		g.update(s, builtinDefaults.Health, time.Now(), func(*Backend) (health.Verdict, health.Measures) {
+			return health.Verdict{Up: true}, health.Measures{Success: 1}
+		})
+		if err := d.SetService(s.evaluate(g.judgement(s)).service); err != nil {
 			return nil, err
 		}
-		if err := m.Services[i].setNextHops(d); err != nil {
+		if err := s.setNextHops(d); err != nil {
 			return nil, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -106,6 +107,8 @@ func (d *document) value(node ast.Node, v reflect.Value, path string) *FieldErro
 		return stringValue(node, v, path)
 	case reflect.Bool:
 		return boolValue(node, v, path)
+	case reflect.Float64:
+		return floatValue(node, v, path)
 	default:
 		return numberValue(node, v, path)
 	}
@@ -123,30 +126,38 @@ func (d *document) structValue(node ast.Node, v reflect.Value, path string) *Fie
 			inner = path + "." + inner
 		}
 		d.positions[inner] = key.Position
-		known := keys(v.Type())
-		i := slices.Index(known, key.Value)
+		known := fields(v.Type())
+		i := slices.IndexFunc(known, func(f reflect.StructField) bool { return keyOf(f) == key.Value })
 		if i < 0 {
-			return invalid(inner, "unknown key (known: %s)", strings.Join(known, ", "))
+			return invalid(inner, "unknown key (known: %s)", strings.Join(keys(v.Type()), ", "))
 		}
-		if err := d.value(entry.Value(), v.Field(i), inner); err != nil {
+		if err := d.value(entry.Value(), v.FieldByIndex(known[i].Index), inner); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keys are the names of a struct's fields, in their order.
+// fields are those of a struct in their order, with those of embedded structs in their place.
+func fields(t reflect.Type) []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Anonymous })
+}
+
+// keys are the names of a struct's fields in YAML and JSON.
 func keys(t reflect.Type) []string {
-	names := make([]string, t.NumField())
-	for i := range names {
-		field := t.Field(i)
-		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name == "" {
-			name = strings.ToLower(field.Name)
-		}
-		names[i] = name
+	var names []string
+	for _, field := range fields(t) {
+		names = append(names, keyOf(field))
 	}
 	return names
+}
+
+func keyOf(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	if name == "" {
+		name = strings.ToLower(field.Name)
+	}
+	return name
 }
 
 func (d *document) sliceValue(node ast.Node, v reflect.Value, path string) *FieldError {
@@ -204,6 +215,17 @@ func boolValue(node ast.Node, v reflect.Value, path string) *FieldError {
 	}
 	v.SetBool(truth.Value)
 	return nil
+}
+
+func floatValue(node ast.Node, v reflect.Value, path string) *FieldError {
+	switch node.(type) {
+	case *ast.FloatNode, *ast.IntegerNode:
+		if number, err := strconv.ParseFloat(node.GetToken().Value, 64); err == nil {
+			v.SetFloat(number)
+			return nil
+		}
+	}
+	return invalid(path, "%s is not a number", describe(node))
 }
 
 func numberValue(node ast.Node, v reflect.Value, path string) *FieldError {

@@ -69,6 +69,7 @@ func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index ui
 	d.useHop(endpoint.Addr(), index)
 }
 
+// endpoint is the address and port that the record holds.
 func (b *balancerBackend) endpoint() netip.AddrPort {
 	ipv6 := b.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
 	return netip.AddrPortFrom(addressOf(b.Address, ipv6), network16(b.Port))

@@ -24,6 +24,23 @@ func (d *Dataplane) counters(index uint16) (sum Counters) {
 	return sum
 }
 
+// Packets returns how many packets were forwarded, both ways, by the backends that are there now.
+func (d *Dataplane) Packets() (packets uint64) {
+	d.mu.Lock()
+	var indices []uint16
+	for _, st := range d.state {
+		for _, b := range st.backends {
+			indices = append(indices, b.index)
+		}
+	}
+	d.mu.Unlock() // the counters of very many take a while to read
+	for _, index := range indices {
+		c := d.counters(index)
+		packets += c.Packets + c.Replies
+	}
+	return packets
+}
+
 // resetCounters makes the counters of a new backend start at 0.
 func (d *Dataplane) resetCounters(index uint16) {
 	zero := make([]balancerCounters, ebpf.MustPossibleCPU())

@@ -28,6 +28,8 @@ var (
 	ErrFull = errors.New("limit reached")
 	// ErrIncompatible means that what is pinned was made with other limits or by another version.
 	ErrIncompatible = errors.New("incompatible with what is pinned")
+	// ErrUnresolved means that packets for a backend cannot leave this host.
+	ErrUnresolved = errors.New("no next hop")
 	// ErrInvalid means that a service contradicts itself; nothing was changed.
 	ErrInvalid = errors.New("invalid service")
 )

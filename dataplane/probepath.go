@@ -63,7 +63,7 @@ func (p ProbePath) withDefaults() ProbePath {
 // each address family a route and a rule. They stay until Unload, and are made again when somebody took them
 // away.
 //
-// Fails when the backend is not known, its next hop is not resolved, or the service's mode is nat, whose
+// Fails when the backend is not known, its next hop is not resolved (ErrUnresolved), or the service's mode is nat, whose
 // probes go to the backend's own address; and when the host would not let marked packets reach the device.
 func (d *Dataplane) ProbeMark(key ServiceKey, backend netip.AddrPort) (uint32, error) {
 	index, _, err := d.probed(key, backend)
@@ -108,7 +108,7 @@ func (d *Dataplane) probed(key ServiceKey, backend netip.AddrPort) (index uint16
 	}
 	hop = d.hops[backend.Addr()].hop
 	if !hop.Resolved {
-		return 0, hop, fmt.Errorf("backend %s of %s has no next hop: %s", backend, key, hop.Reason)
+		return 0, hop, fmt.Errorf("backend %s of %s: %w: %s", backend, key, ErrUnresolved, hop.Reason)
 	}
 	return b.index, hop, nil
 }

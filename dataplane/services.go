@@ -15,9 +15,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// maxWeight is the largest weight of a backend.
-const maxWeight = 1000
-
 // serviceState is what is in the kernel for one service.
 type serviceState struct {
 	key      ServiceKey
@@ -99,8 +96,6 @@ func (d *Dataplane) validate(s Service) error {
 			problem = "its address is not a plain IPv4 or IPv6 address"
 		case !s.Mode.Encapsulates() && b.Address.Is4() != s.Address.Is4():
 			problem = fmt.Sprintf("mode %s needs a backend of the service's address family", s.Mode)
-		case b.Weight > maxWeight:
-			problem = fmt.Sprintf("weight %d is not within 0..%d", b.Weight, maxWeight)
 		case seen[b.endpoint()]:
 			problem = "it is named twice"
 		}

@@ -55,6 +55,9 @@ func (m Mode) String() string { return modeNames.text(m) }
 // Encapsulates tells whether packets travel inside others, which may be of another family.
 func (m Mode) Encapsulates() bool { return m == ModeIPIP || m == ModeGUE }
 
+// DirectReturn tells whether backends answer clients directly, from the service's address.
+func (m Mode) DirectReturn() bool { return m != ModeNAT }
+
 // MarshalText returns the mode's name.
 func (m Mode) MarshalText() ([]byte, error) { return modeNames.marshal(m, "mode") }
 

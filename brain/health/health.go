@@ -1,162 +1,441 @@
-// Package health watches servers by connecting to them and says which are up. It decides nothing
-// about what a verdict is good for.
+// Package health judges servers: by probing them, by what is seen of the connections to them, and by what they say of
+// themselves. Monitor tells which are up and measures them; Group decides, for the backends of one service, which of them
+// take new flows and how much of the traffic.
+//
+// It sends probes and nothing else; it knows neither services' tables nor the kernel.
 package health
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/sluicelb/sluice/brain/health/load"
+	"github.com/sluicelb/sluice/brain/health/probe"
 )
 
-// confirmation is the delay from a first miss to the probe that confirms it.
-const confirmation = 10 * time.Millisecond
-
-// Target is a server to be probed and how.
+// Target is a server and how it is watched; what differs is watched anew.
 type Target struct {
+	Address netip.AddrPort
+	Source  netip.Addr // of probes; the zero value is the host's choice
+	Via     bool       // probes need a way of their own, which Options.Prober knows
+	Probe   probe.Spec // without a kind it is not probed, and up
+	Load    LoadSource // without a kind it is not asked for its load
+	Timing
+	Down bool // a new target is down until it rises; otherwise it is up until it falls
+}
+
+// LoadSource is where and how a target is asked for its load.
+type LoadSource struct {
+	load.Spec
 	Address  netip.AddrPort
-	Interval time.Duration // from the beginning of a probe to that of the next, > 0
-	Timeout  time.Duration // > 0
-	Rise     int           // successes in a row that make it up, >= 1
-	Fall     int           // failures in a row that make it down, >= 1
-	Down     bool          // a new target is down until it rises; otherwise it is up until it falls
+	Interval time.Duration // > 0
 }
 
-// Options change how a Prober works; the zero value probes with TCP connections.
-type Options struct {
-	// Dial opens a connection, as (*net.Dialer).DialContext does.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+// Prober probes one target. Safe for concurrent use: probes that confirm a miss run side by side.
+type Prober interface {
+	Probe(context.Context, *probe.Connect) error
 }
 
-// Prober probes targets, each on a goroutine of its own. K names a target.
-// It is safe for concurrent use.
-type Prober[K comparable] struct {
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+// Reporter reads what one target says of its load.
+type Reporter interface {
+	Read(context.Context) (load.Report, error)
+}
+
+// ErrNotSent is the error of a probe that this host could not send, which tells nothing about the target.
+var ErrNotSent = errors.New("this host cannot probe it")
+
+// Options change how a Monitor works; the zero value uses what the specs of a target describe, with ordinary sockets.
+type Options[K comparable] struct {
+	Prober   func(K, Target) (Prober, error)
+	Reporter func(K, Target) (Reporter, error)
+}
+
+func (o *Options[K]) complete() {
+	if o.Prober == nil {
+		o.Prober = func(_ K, t Target) (Prober, error) {
+			return probe.New(t.Probe, t.Address, probe.Dialer{Source: t.Source})
+		}
+	}
+	if o.Reporter == nil {
+		o.Reporter = func(_ K, t Target) (Reporter, error) {
+			return load.New(t.Load.Spec, t.Load.Address, probe.Dialer{Source: t.Source})
+		}
+	}
+}
+
+// Measures are what is known of a target; averages are over about 10 intervals of its probe.
+type Measures struct {
+	Success    float64       // share of probes that succeeded, 0..1; 1 without probes
+	Latency    time.Duration // geometric mean of the answered ones, 0 without any
+	Probes     float64       // how many these figures rest on; older ones count less
+	NotProbed  string        // why this host could not probe it the last time
+	Handshakes Handshakes
+	Load       load.Report // the latest one
+	LoadError  string      // why there is none that is recent
+}
+
+// Monitor watches targets, each on a goroutine of its own. K names a target. It is safe for concurrent use.
+type Monitor[K comparable] struct {
+	options Options[K]
 	changed func(K)
 	wg      sync.WaitGroup
+	stop    context.CancelFunc
 
 	mu      sync.Mutex
 	watches map[K]*watch
+	waiting map[*watch]bool // those with handshakes that are waited for
 }
 
-// watch is one target being probed. Prober.mu guards history.
+// watch is one target being watched. Monitor.mu guards what is below mu.
 type watch struct {
-	target  Target
-	history history
-	stop    context.CancelFunc
+	target   Target
+	prober   Prober
+	reporter Reporter
+	stop     context.CancelFunc
+	poke     chan struct{} // wants a probe at once
+
+	history history   // guarded by mu
+	problem string    // why the latest probe tells nothing
+	usual   estimator // of latencies
+	connect estimator // of the time until a connection is accepted
+	success average
+	logs    average // of the logarithms of latencies in seconds
+	passive passive
+	load    loadState
 }
 
-// New returns a Prober without targets. It calls changed after the verdict on a target has changed, from
-// any goroutine, possibly several at once and possibly late: Verdict says what holds. changed must return
-// quickly, because it delays the next probe of that target.
-func New[K comparable](options Options, changed func(K)) *Prober[K] {
-	if options.Dial == nil {
-		dialer := net.Dialer{KeepAlive: -1}
-		options.Dial = dialer.DialContext
-	}
-	return &Prober[K]{dial: options.Dial, changed: changed, watches: map[K]*watch{}}
+// spanIntervals is the span of averages in intervals of the probe.
+const spanIntervals = 10
+
+func (t Timing) span() time.Duration { return max(spanIntervals*t.Interval, 500*time.Millisecond) }
+
+// New returns a Monitor without targets. It calls changed after the verdict on a target has changed, or what it says of
+// itself, from any goroutine, possibly several at once and possibly late: Look says what holds. changed must
+// return quickly, because it delays the next probe of that target.
+func New[K comparable](options Options[K], changed func(K)) *Monitor[K] {
+	options.complete()
+	ctx, stop := context.WithCancel(context.Background())
+	m := &Monitor[K]{options: options, changed: changed, stop: stop, watches: map[K]*watch{}, waiting: map[*watch]bool{}}
+	m.wg.Go(func() { m.expire(ctx) })
+	return m
 }
 
-// Set replaces the targets. One that was there before keeps its verdict, also when it is probed
+// Set replaces the targets. One that was there before keeps its verdict and what is known of it, also when it is watched
 // differently from now on; an unchanged one does not notice.
-func (p *Prober[K]) Set(targets map[K]Target) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, w := range p.watches {
+//
+// Returns the first error of a target that cannot be watched as wished, such as one with a certificate file that is not
+// there; it stays as it was, a new one is up.
+func (m *Monitor[K]) Set(targets map[K]Target) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, w := range m.watches {
 		if _, stays := targets[key]; !stays {
 			w.stop()
-			delete(p.watches, key)
+			delete(m.watches, key)
 		}
 	}
+	var first error
 	for key, target := range targets {
-		verdict := Verdict{Up: !target.Down, Since: time.Now()}
-		if w, present := p.watches[key]; present {
-			target.Down = w.target.Down // only counts for new targets
-			if target == w.target {
+		old := m.watches[key]
+		if old != nil {
+			target.Down = old.target.Down // only counts for new targets
+			if target == old.target {
 				continue
 			}
-			w.stop()
-			verdict = w.history.verdict
 		}
-		p.start(key, target, verdict)
+		if err := m.start(key, target, old); err != nil && first == nil {
+			first = fmt.Errorf("%v: %w", key, err)
+		}
 	}
+	return first
 }
 
-func (p *Prober[K]) start(key K, target Target, verdict Verdict) {
+// start watches a target; old is the watch that this one takes the place of.
+func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &watch{target: target, history: history{verdict: verdict, rise: target.Rise, fall: target.Fall}, stop: stop}
-	p.watches[key] = w
-	p.wg.Go(func() { p.run(ctx, key, w) })
-}
-
-// Verdict returns what is known of a target. Without such a target it is up since the zero time.
-func (p *Prober[K]) Verdict(key K) Verdict {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if w, present := p.watches[key]; present {
-		return w.history.verdict
+	w := &watch{target: target, stop: stop, poke: make(chan struct{}, 1)}
+	if target.Probe.Kind != "" {
+		w.prober, err = m.options.Prober(key, target)
 	}
-	return Verdict{Up: true}
+	if err == nil && target.Load.Kind != "" {
+		w.reporter, err = m.options.Reporter(key, target)
+	}
+	if err != nil {
+		stop()
+		return err
+	}
+	w.history = history{verdict: Verdict{Up: !target.Down, Since: time.Now()}, rise: target.Rise, fall: target.Fall}
+	w.passive.span = target.span()
+	if old != nil {
+		old.stop()
+		w.history.verdict = old.history.verdict
+		w.passive = old.passive
+		if target.Address == old.target.Address && target.Probe == old.target.Probe {
+			w.usual, w.connect, w.success, w.logs = old.usual, old.connect, old.success, old.logs
+		}
+	}
+	if w.prober == nil && !w.history.verdict.Up {
+		w.history.verdict = Verdict{Up: true, Cause: "not probed any more", Since: time.Now()}
+	}
+	m.watches[key] = w
+	if w.prober != nil {
+		m.wg.Go(func() { m.run(ctx, key, w) })
+	}
+	if w.reporter != nil {
+		m.wg.Go(func() { m.read(ctx, key, w) })
+	}
+	return nil
 }
 
-// Close removes every target and returns when nothing is probed any more.
-func (p *Prober[K]) Close() {
-	p.Set(nil)
-	p.wg.Wait()
+// Look returns whether a target is up and what is known of it. Without such a target it is up since the zero time, and
+// perfect.
+func (m *Monitor[K]) Look(key K) (Verdict, Measures) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w := m.watches[key]; w != nil {
+		return w.verdict(), w.measures(time.Now())
+	}
+	return Verdict{Up: true}, Measures{Success: 1}
 }
 
-// run probes one target. It begins at a random moment, so that many targets spread over the interval.
-func (p *Prober[K]) run(ctx context.Context, key K, w *watch) {
-	wait := time.NewTimer(rand.N(w.target.Interval))
-	defer wait.Stop()
+func (w *watch) measures(now time.Time) Measures {
+	measures := Measures{Success: 1, Probes: w.success.weight, Handshakes: w.passive.handshakes(now)}
+	if w.success.weight > 0 {
+		measures.Success = w.success.mean(0)
+	}
+	if w.logs.weight > 0 {
+		measures.Latency = time.Duration(math.Exp(w.logs.mean(0)) * float64(time.Second))
+	}
+	measures.NotProbed, measures.Load, measures.LoadError = w.problem, w.load.report, w.load.problem
+	return measures
+}
+
+// Signal takes what was seen of a connection to a target. A burst of failures has the target probed at once.
+func (m *Monitor[K]) Signal(key K, s Signal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.watches[key]
+	if w == nil || !w.history.verdict.Up {
+		return
+	}
+	if w.passive.observe(s) {
+		w.probeNow()
+	}
+	if len(w.passive.pending) > 0 {
+		m.waiting[w] = true
+	}
+}
+
+// Missed says that signals were lost: the handshakes that are waited for may have been answered.
+func (m *Monitor[K]) Missed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for w := range m.waiting {
+		clear(w.passive.pending)
+	}
+	clear(m.waiting)
+}
+
+// expireInterval is how late it is noticed that a handshake was not answered in time.
+const expireInterval = 5 * time.Millisecond
+
+// expire looks for handshakes that no answer came to.
+func (m *Monitor[K]) expire(ctx context.Context) {
+	ticker := time.NewTicker(expireInterval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case now := <-ticker.C:
+			m.mu.Lock()
+			for w := range m.waiting {
+				if w.passive.expire(now) && w.history.verdict.Up {
+					w.probeNow()
+				}
+				if len(w.passive.pending) == 0 {
+					delete(m.waiting, w)
+				}
+			}
+			m.mu.Unlock()
+		}
+	}
+}
+
+func (w *watch) probeNow() {
+	select {
+	case w.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Close removes every target and returns when nothing is watched any more.
+func (m *Monitor[K]) Close() {
+	m.Set(nil)
+	m.stop()
+	m.wg.Wait()
+}
+
+// run probes one target. It begins at a random moment, so that many targets spread over the interval.
+func (m *Monitor[K]) run(ctx context.Context, key K, w *watch) {
+	wait := time.NewTimer(rand.N(w.target.Interval))
+	defer wait.Stop()
+	for {
+		doubt := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.poke:
+			doubt = true
 		case <-wait.C:
 		}
-		started := time.Now()
-		err := p.probe(ctx, w.target)
-		if ctx.Err() != nil {
-			return
+		began := time.Now()
+		next := w.target.Interval
+		if m.round(ctx, key, w, doubt) {
+			next = w.target.Confirm
 		}
-		next := w.target.Interval - time.Since(started)
-		if !inconclusive(err) && p.observe(key, w, err) {
-			next = min(next, confirmation)
-		}
-		wait.Reset(max(next, 0))
+		wait.Reset(max(next-time.Since(began), 0))
 	}
 }
 
-// probe connects and hangs up at once, with a reset, so that no connection stays in TIME_WAIT.
-func (p *Prober[K]) probe(ctx context.Context, target Target) error {
-	ctx, cancel := context.WithTimeout(ctx, target.Timeout)
+// result is what came of a probe; failure is "" for a success.
+type result struct {
+	began        time.Time
+	took         time.Duration
+	connect      time.Duration // 0: none was accepted
+	failure      string
+	inconclusive bool
+}
+
+// round sends a probe, and others beside it as soon as its answer is late or it fails, until there are enough for a verdict or
+// one succeeds. With doubt they follow without waiting for the first. Returns whether doubt remains.
+func (m *Monitor[K]) round(ctx context.Context, key K, w *watch, doubt bool) bool {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn, err := p.dial(ctx, "tcp", target.Address.String())
-	if err != nil {
-		return err
+	plan := m.plan(w)
+	wanted, pause := plan.probes, plan.pause
+	if doubt {
+		pause = w.target.Confirm
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+	results := make(chan result, wanted)
+	sent, open := 0, 0
+	more := time.NewTimer(0)
+	defer more.Stop()
+	for sent < wanted || open > 0 {
+		next := more.C
+		if sent == wanted {
+			next = nil
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-next:
+			m.wg.Go(func() { results <- plan.probe(ctx, w.prober) })
+			sent, open = sent+1, open+1
+			more.Reset(pause)
+			pause = w.target.Confirm
+		case r := <-results:
+			open--
+			if ctx.Err() != nil {
+				return false
+			}
+			decided := m.observe(key, w, r)
+			if r.inconclusive && open == 0 {
+				return m.doubtful(w) // this host is short of something: no more now
+			}
+			if decided || r.failure == "" && !r.inconclusive {
+				return false
+			}
+			if sent == 1 { // it failed before it was late
+				more.Reset(w.target.Confirm)
+			}
+		}
 	}
-	conn.Close()
-	return nil
+	return m.doubtful(w)
 }
 
-// observe takes the result of a probe and says whether it wants confirmation.
-func (p *Prober[K]) observe(key K, w *watch, err error) (confirm bool) {
-	p.mu.Lock()
-	if p.watches[key] != w {
-		p.mu.Unlock()
+// plan is what a round does.
+type plan struct {
+	probes  int           // at most
+	pause   time.Duration // from the first to the second
+	timeout time.Duration // of each
+	connect time.Duration // after which one that is not connected has failed, 0: none
+}
+
+func (m *Monitor[K]) plan(w *watch) plan {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !w.history.verdict.Up {
+		return plan{probes: 1, timeout: w.target.Timeout} // one that comes back may be slow at first
+	}
+	p := plan{probes: w.target.Fall, timeout: w.usual.timeout(w.target.Timing)}
+	p.pause = p.timeout
+	if w.usual.known {
+		p.pause = min(w.usual.late(), p.timeout)
+	}
+	if w.connect.known {
+		p.connect = min(w.connect.timeout(w.target.Timing), p.timeout)
+	}
+	return p
+}
+
+func (p plan) probe(ctx context.Context, prober Prober) result {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	connect := probe.Connect{Limit: p.connect}
+	began := time.Now()
+	err := prober.Probe(ctx, &connect)
+	took := time.Since(began)
+	allowed := p.timeout
+	if p.connect > 0 && connect.Took == 0 {
+		allowed = p.connect
+	}
+	return result{began, took, connect.Took, reason(err, allowed), inconclusive(err, allowed, took)}
+}
+
+// observe takes a result and says whether it changed the verdict.
+func (m *Monitor[K]) observe(key K, w *watch, r result) (changed bool) {
+	m.mu.Lock()
+	if m.watches[key] != w {
+		m.mu.Unlock()
 		return false
 	}
-	changed := w.history.observe(reason(err, w.target.Timeout), time.Now())
-	confirm = w.history.doubtful()
-	p.mu.Unlock()
-	if changed {
-		p.changed(key)
+	w.problem = ""
+	if r.inconclusive {
+		w.problem = r.failure
+		m.mu.Unlock()
+		return false
 	}
-	return confirm
+	now := time.Now()
+	w.success.observe(float64(oneIf(r.failure == "")), now, w.target.span())
+	if r.connect > 0 {
+		w.connect.observe(r.connect)
+	}
+	if r.failure == "" {
+		w.usual.observe(r.took)
+		w.logs.observe(math.Log(max(r.took, time.Microsecond).Seconds()), now, w.target.span())
+	}
+	if changed = w.history.observe(r.failure, r.began, now); changed {
+		if text := w.passive.text(now); text != "" && !w.history.verdict.Up {
+			w.history.verdict.Cause += "; " + text
+		}
+		w.passive = passive{span: w.target.span()}
+	}
+	m.mu.Unlock()
+	if changed {
+		m.changed(key)
+	}
+	return changed
+}
+
+func (m *Monitor[K]) doubtful(w *watch) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return w.history.doubtful()
 }

@@ -10,9 +10,10 @@ import (
 )
 
 func newBackendCommand(c *cli) *cobra.Command {
-	group := newGroup("backend", "Add, list, change, drain and remove backends of a service",
+	group := newGroup("backend", "Add, list, show, change, drain and remove backends of a service",
 		newBackendAddCommand(c),
 		newBackendListCommand(c),
+		newBackendShowCommand(c),
 		newBackendSetCommand(c),
 		newBackendDrainCommand(c),
 		newBackendRemoveCommand(c),

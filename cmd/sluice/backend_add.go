@@ -11,6 +11,7 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 	var weight *int
 	var state *control.State
 	var chosen control.BackendPatch
+	var probe control.Probe
 	cmd := &cobra.Command{
 		Use:               "add SERVICE ADDRESS[:PORT]",
 		Short:             "Add a backend to a service, by default on the service's port",
@@ -23,6 +24,9 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 				return err
 			}
 			backend.Name, backend.Weight = name, weight
+			if probe != (control.Probe{}) {
+				backend.Probe = &probe
+			}
 			if state != nil {
 				backend.State = *state
 			}
@@ -43,5 +47,6 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 	weightFlag(cmd, &weight)
 	stateFlag(cmd, &state)
 	setFlags(cmd, &chosen)
+	probeFlags(cmd, &probe)
 	return outputFlag(cmd)
 }

@@ -17,7 +17,7 @@ func TestBackendAdd(t *testing.T) {
 	s.run("backend add web 192.168.1.14 --weight 1001")
 	s.run("backend add web 192.168.1.14 --weight -1")
 	s.run("backend add web 192.168.1.14 --weight half")
-	s.run("backend add web 192.168.1.14 --state standby")
+	s.run("backend add web 192.168.1.14 --state asleep")
 	s.run("backend add web 10.0.0.1")
 	s.run("backend add web 2001:db8::1")
 	s.run("backend add web 192.168.1")

@@ -8,6 +8,7 @@ import (
 
 func newBackendSetCommand(c *cli) *cobra.Command {
 	var patch control.BackendPatch
+	var probe control.Probe
 	cmd := &cobra.Command{
 		Use:               "set SERVICE BACKEND",
 		Short:             "Change a backend; what no flag names stays",
@@ -15,6 +16,9 @@ func newBackendSetCommand(c *cli) *cobra.Command {
 		Args:              arguments,
 		ValidArgsFunction: c.completeBackend,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if probe != (control.Probe{}) {
+				patch.Probe = &probe
+			}
 			if patch == (control.BackendPatch{}) {
 				return usageError("nothing to change: give a flag")
 			}
@@ -25,5 +29,6 @@ func newBackendSetCommand(c *cli) *cobra.Command {
 	weightFlag(cmd, &patch.Weight)
 	stateFlag(cmd, &patch.State)
 	setFlags(cmd, &patch)
+	probeFlags(cmd, &probe)
 	return outputFlag(cmd)
 }

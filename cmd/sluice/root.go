@@ -39,6 +39,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newApplyCommand(c),
 		newExportCommand(c),
 		newStatusCommand(c),
+		newEventsCommand(c),
 		newDoctorCommand(c),
 		newTraceCommand(c),
 		newCaptureCommand(c),

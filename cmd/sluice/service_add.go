@@ -42,6 +42,7 @@ func newServiceAddCommand(c *cli) *cobra.Command {
 	selectionFlags(cmd, &selection)
 	service.Probe = new(control.Probe)
 	probeFlags(cmd, service.Probe)
+	healthFlags(cmd, &service.Health, &service.Load)
 	cmd.Flags().StringArrayVar(&backends, "backend", nil, "a backend's `ADDRESS[:PORT]`; may be repeated")
 	completeFlag(cmd, "backend")
 	return outputFlag(cmd)

@@ -21,7 +21,7 @@ func TestServiceAdd(t *testing.T) {
 	s.run("service add x 10.0.0.3:80 --backend 2001:db8::11")
 	s.run("service add x 10.0.0.3:80 --mode vxlan")
 	s.run("service add x 10.0.0.3:80 --protocol dccp")
-	s.run("service add x 10.0.0.3:80 --probe http")
+	s.run("service add x 10.0.0.3:80 --probe ping")
 	s.run("service add x 10.0.0.3:80 --probe-port 0")
 	s.run("service add x 10.0.0.3:80 --probe-port 65536")
 	s.run("service add x 10.0.0.3:80 --probe-interval 0s")

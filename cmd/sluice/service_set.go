@@ -9,6 +9,8 @@ import (
 func newServiceSetCommand(c *cli) *cobra.Command {
 	var patch control.ServicePatch
 	var probe control.Probe
+	var health control.Health
+	var asked control.Load
 	cmd := &cobra.Command{
 		Use:               "set SERVICE",
 		Short:             "Change a service; what no flag names stays",
@@ -18,6 +20,12 @@ func newServiceSetCommand(c *cli) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if probe != (control.Probe{}) {
 				patch.Probe = &probe
+			}
+			if health != (control.Health{}) {
+				patch.Health = &health
+			}
+			if asked != (control.Load{}) {
+				patch.Load = &asked
 			}
 			if patch == (control.ServicePatch{}) {
 				return usageError("nothing to change: give a flag")
@@ -33,5 +41,6 @@ func newServiceSetCommand(c *cli) *cobra.Command {
 	modeFlag(cmd, &patch.Mode)
 	selectionFlags(cmd, &patch)
 	probeFlags(cmd, &probe)
+	healthFlags(cmd, &health, &asked)
 	return outputFlag(cmd)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,7 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		return
 	}
 	p.line("")
-	t := newTable("BACKEND", "ADDRESS", "WEIGHT", "STATE", "FOR", "SHARE", "NEW FLOWS", "PACKETS", "BYTES", "NEXT HOP", "CAUSE")
+	t := newTable("BACKEND", "ADDRESS", "WEIGHT", "SCORE", "STATE", "FOR", "SHARE", "NEW FLOWS", "PACKETS", "BYTES", "NEXT HOP", "CAUSE")
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		since := ""
@@ -59,9 +60,10 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		if b.Set != "" {
 			name += " (" + b.Set + ")"
 		}
-		t.add(name, endpoint(b.Address, b.Port), b.Weight, cell{text: string(b.State), style: stateStyle(b.State)}, since,
+		cause := strings.Join(slices.DeleteFunc([]string{b.Cause, b.Reasons}, func(s string) bool { return s == "" }), "; ")
+		t.add(name, endpoint(b.Address, b.Port), b.Weight, fmt.Sprintf("%.2f", b.Score), cell{text: string(b.State), style: stateStyle(b.State)}, since,
 			cell{text: fmt.Sprintf("%.1f%%", 100*b.Share), right: true},
-			number(float64(b.NewFlows)), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), b.Cause)
+			number(float64(b.NewFlows)), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), cause)
 	}
 	p.table(t)
 }
@@ -93,14 +95,17 @@ func (p *page) selection(s control.Selection) {
 }
 
 func describeProbe(p control.Probe) string {
-	if p.Type == control.ProbeNone {
+	if p.Kind == control.ProbeNone {
 		return "no probe"
 	}
-	port := ""
-	if p.Port != 0 {
-		port = fmt.Sprintf(" port %d", p.Port)
+	what := string(p.Kind)
+	if p.Path != "" {
+		what += " " + p.Path
 	}
-	return fmt.Sprintf("%s probe%s every %s, timeout %s, rise %d, fall %d", p.Type, port, p.Interval, p.Timeout, p.Rise, p.Fall)
+	if p.Port != 0 {
+		what += fmt.Sprintf(" port %d", p.Port)
+	}
+	return fmt.Sprintf("%s probe to the %s every %s, timeout at most %s, rise %d, fall %d (%s)", what, p.Via, p.Interval, p.Timeout, p.Rise, p.Fall, p.Profile)
 }
 
 // nextHop is where packets for a backend go, in the manner of `ip route`, or why they go nowhere.
@@ -127,7 +132,7 @@ func stateStyle[S control.ServiceState | control.State](state S) style {
 	switch string(state) {
 	case string(control.ServiceOK), string(control.StateUp):
 		return green
-	case string(control.ServiceDegraded), string(control.StateDraining):
+	case string(control.ServiceDegraded), string(control.StateDraining), string(control.StateStandby):
 		return yellow
 	}
 	return red

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluicelb/sluice/brain/health"
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/dataplane"
 )
@@ -36,7 +38,7 @@ func busyStatus() control.Status {
 				Name: "web", Address: netip.MustParseAddr("10.0.0.1"), Port: 80, Protocol: dataplane.ProtocolTCP,
 				State: control.ServiceDegraded, Slots: 65537,
 				Probe: control.Probe{
-					Type: control.ProbeTCP, Interval: control.Duration(200 * time.Millisecond),
+					Spec: probe.Spec{Kind: probe.TCP}, Profile: health.ProfileDefault, Via: control.ViaBackend, Interval: control.Duration(200 * time.Millisecond),
 					Timeout: control.Duration(100 * time.Millisecond), Rise: 2, Fall: 3,
 				},
 				Backends: []control.BackendStatus{
@@ -63,7 +65,7 @@ func busyStatus() control.Status {
 			{
 				Name: "mail", Address: netip.MustParseAddr("2001:db8::25"), Protocol: dataplane.ProtocolTCP,
 				Mode: dataplane.ModeIPIP, State: control.ServiceFailed, Error: "limit reached: 65535 backends",
-				Probe: control.Probe{Type: control.ProbeNone}, Backends: []control.BackendStatus{},
+				Probe: control.Probe{Spec: probe.Spec{Kind: control.ProbeNone}}, Backends: []control.BackendStatus{},
 			},
 		},
 		Reasons: map[string]uint64{

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/control/doctor"
 	"github.com/sluicelb/sluice/dataplane"
@@ -470,7 +471,7 @@ func noAddress(prefix string) func(*testing.T, *site) {
 func addGUE(t *testing.T, s *site, address func(int) string) {
 	t.Helper()
 	service := control.Service{
-		Name: "gue", Address: netip.MustParseAddr(vipGUE), Port: port, Mode: new(dataplane.ModeGUE), Probe: &control.Probe{Type: control.ProbeNone},
+		Name: "gue", Address: netip.MustParseAddr(vipGUE), Port: port, Mode: new(dataplane.ModeGUE), Probe: &control.Probe{Spec: probe.Spec{Kind: control.ProbeNone}},
 	}
 	for n, b := range s.backends {
 		must(t, b.Addr("lo", vipGUE+"/32"))

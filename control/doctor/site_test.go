@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/control/doctor"
 	"github.com/sluicelb/sluice/dataplane"
@@ -141,7 +142,7 @@ func services() []control.Service {
 		{"four-in-six", vip4In6, dataplane.ModeIPIP, backend6},
 	} {
 		service := control.Service{
-			Name: s.name, Address: netip.MustParseAddr(s.vip), Port: port, Mode: new(s.mode), Probe: &control.Probe{Type: control.ProbeNone},
+			Name: s.name, Address: netip.MustParseAddr(s.vip), Port: port, Mode: new(s.mode), Probe: &control.Probe{Spec: probe.Spec{Kind: control.ProbeNone}},
 		}
 		for n := range 2 {
 			service.Backends = append(service.Backends, control.Backend{

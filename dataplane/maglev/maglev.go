@@ -21,7 +21,7 @@ import (
 type Backend struct {
 	Endpoint netip.AddrPort // its identity: decides which slots it prefers
 	Index    uint16         // what its slots hold
-	Weight   uint32         // relative to the others', 1..1000
+	Weight   uint32         // relative to the others', 1..65535
 }
 
 // sizes are the table sizes: each is the largest prime below a power of two, but for 65537, the paper's

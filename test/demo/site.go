@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/lab"
@@ -179,7 +180,7 @@ func (s *site) services() []control.Service {
 				Port:     port.number,
 				Protocol: port.protocol,
 				// A backend that does not answer HTTP is not asked by UDP either.
-				Probe: &control.Probe{Type: control.ProbeTCP, Port: httpPort},
+				Probe: &control.Probe{Spec: probe.Spec{Kind: probe.TCP}, Port: httpPort},
 			}
 			for _, b := range s.backends {
 				service.Backends = append(service.Backends, control.Backend{Name: b.name, Address: b.address[i]})

@@ -11,21 +11,22 @@ import (
 
 // profiles are the probes that are compared, by name, as a manifest has them.
 var profiles = map[string]string{
-	"default": "{}",
-	"fast":    "{interval: 20ms, timeout: 20ms}",
-	"gentle":  "{interval: 1s, timeout: 500ms}",
+	"default": "{type: http}",
+	"fast":    "{type: http, profile: fast}",
+	"gentle":  "{type: http, profile: gentle}",
 }
 
 // Profiles returns the names of the known profiles, sorted.
 func Profiles() []string { return sortedKeys(profiles) }
 
-// manifest is the service, without its backends.
+// manifest is the service, without its backends. One that failed returns at once with its whole weight, for the next trial.
 const manifest = `services:
 - name: ` + serviceName + `
   address: ` + serviceAddress + `
   port: ` + servicePort + `
   mode: %s
   probe: %s
+  health: {damping: off, slow-start: off}
   backends:
 `
 

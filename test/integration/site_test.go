@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/lab"
@@ -253,14 +254,14 @@ func (s *site) attachDecap(t *testing.T, b *lab.Host) {
 }
 
 // services is the desired state for a way of traffic: one service for each server, on the given backends.
-func (w way) services(probe control.ProbeType, numbers ...int) []control.Service {
+func (w way) services(kind probe.Kind, numbers ...int) []control.Service {
 	var services []control.Service
 	for port, protocol := range map[uint16]dataplane.Protocol{
 		portHTTP: dataplane.ProtocolTCP, portTCP: dataplane.ProtocolTCP, portUDP: dataplane.ProtocolUDP,
 	} {
 		s := control.Service{
 			Name:    fmt.Sprintf("%s-%d", protocol, port),
-			Address: w.serviceAddress(), Port: port, Protocol: protocol, Mode: new(w.mode), Probe: &control.Probe{Type: probe},
+			Address: w.serviceAddress(), Port: port, Protocol: protocol, Mode: new(w.mode), Probe: &control.Probe{Spec: probe.Spec{Kind: kind}},
 		}
 		for _, n := range numbers {
 			s.Backends = append(s.Backends, control.Backend{Name: fmt.Sprintf("backend%d", n), Address: w.backendAddress(n)})

@@ -16,6 +16,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/test/traffic"
 )
@@ -79,7 +80,7 @@ func TestExplainRefuses(t *testing.T) {
 	s := newSite(t)
 	w := ways[0]
 	services := w.services(control.ProbeNone, all()...)
-	everyPort := control.Service{Name: "every-port", Address: netip.MustParseAddr("203.0.113.9"), Mode: new(w.mode), Probe: &control.Probe{Type: control.ProbeNone}, Backends: services[0].Backends}
+	everyPort := control.Service{Name: "every-port", Address: netip.MustParseAddr("203.0.113.9"), Mode: new(w.mode), Probe: &control.Probe{Spec: probe.Spec{Kind: control.ProbeNone}}, Backends: services[0].Backends}
 	s.apply(t, append(services, everyPort))
 	client := netip.MustParseAddrPort("192.0.2.2:4000")
 	for name, test := range map[string]struct {

@@ -5,8 +5,10 @@ package load
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 
 	"github.com/sluicelb/sluice/brain/health/probe"
 )
@@ -23,15 +25,13 @@ const (
 // Spec says how a backend is asked. It is comparable; the zero value of each field means its default. A field that the
 // kind has no use for must be zero.
 type Spec struct {
-	Kind Kind
+	Kind Kind `json:"type,omitempty" enum:"agent,prometheus" doc:"How backends are asked for their load: by the protocol of HAProxy's agent-check or by a metric of theirs. Default: not at all; agent where a port is given"`
 
-	// For agent: sent upon connection, with the escapes of a Go string; default nothing.
-	Send string
+	Send string `json:"send,omitempty" doc:"agent: what is sent upon connection, with the escapes of a Go string"`
 
-	// For prometheus.
-	Path   string  // default /metrics
-	Metric string  // a gauge, such as busy_workers or busy_workers{pool="web"}; of all that match the sum counts
-	Full   float64 // its value in a backend that is fully loaded, > 0; default 1
+	Path   string  `json:"path,omitempty" doc:"prometheus: default /metrics"`
+	Metric string  `json:"metric,omitempty" doc:"prometheus: a gauge, such as busy_workers or busy_workers{pool=web} with quotes around web; of all that match the sum counts"`
+	Full   float64 `json:"full,omitempty" doc:"prometheus: the metric in a backend that is fully loaded, above 0; default 1"`
 }
 
 // State of a backend in its own words.
@@ -78,6 +78,34 @@ func (r Report) Over(before Report) Report {
 	return r
 }
 
+// Drains says that the backend wants no new flows.
+func (r Report) Drains() bool { return r.Admin == Drain || r.Admin == Maint }
+
+// String returns for example "75%, load 0.40, drain, down (disk full)".
+func (r Report) String() string {
+	var parts []string
+	if r.Weight != nil {
+		parts = append(parts, fmt.Sprintf("%.0f%%", 100**r.Weight))
+	}
+	if r.Load != nil {
+		parts = append(parts, fmt.Sprintf("load %.2f", *r.Load))
+	}
+	if r.MaxConn != nil {
+		parts = append(parts, fmt.Sprintf("maxconn %d", *r.MaxConn))
+	}
+	if r.Admin != "" {
+		parts = append(parts, string(r.Admin))
+	}
+	if r.Health != "" {
+		parts = append(parts, string(r.Health))
+	}
+	text := strings.Join(parts, ", ")
+	if r.Description != "" {
+		text += " (" + r.Description + ")"
+	}
+	return text
+}
+
 // read asks once.
 type read func(ctx context.Context, to netip.AddrPort, via probe.Dialer) (Report, error)
 
@@ -120,7 +148,7 @@ func (s Spec) prepare() (read, *probe.FieldError) {
 	agent := s.Kind == Agent || s.Kind == ""
 	switch {
 	case !agent && s.Kind != Prometheus:
-		return nil, &probe.FieldError{Field: "kind", Problem: "it is neither agent nor prometheus"}
+		return nil, &probe.FieldError{Field: "type", Problem: "it is neither agent nor prometheus"}
 	case !agent && s.Send != "":
 		return nil, &probe.FieldError{Field: "send", Problem: otherKind}
 	case agent && s.Path != "":

@@ -84,7 +84,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		spec  Spec
 		field string
 	}{
-		{Spec{Kind: "snmp"}, "kind"},
+		{Spec{Kind: "snmp"}, "type"},
 		{Spec{Send: `\q`}, "send"},
 		{Spec{Kind: Agent, Path: "/"}, "path"},
 		{Spec{Metric: "a"}, "metric"},

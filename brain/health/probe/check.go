@@ -41,7 +41,7 @@ func (s Spec) prepare(to netip.AddrPort) (exchange, *FieldError) {
 	}
 	prepare, known := kinds[s.Kind]
 	if !known {
-		return nil, invalid("kind", "%q is none of tcp, http, https, tls, dns, udp, icmp, grpc and exec", s.Kind)
+		return nil, invalid("type", "%q is none of tcp, http, https, tls, dns, udp, icmp, grpc and exec", s.Kind)
 	}
 	if err := s.checkUse(); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		spec  Spec
 		field string
 	}{
-		{Spec{Kind: "smtp"}, "kind"},
+		{Spec{Kind: "smtp"}, "type"},
 		{Spec{Path: "/"}, "path"},
 		{Spec{Kind: HTTP, Method: "GE T"}, "method"},
 		{Spec{Kind: HTTP, Method: "CONNECT"}, "method"},

@@ -17,6 +17,8 @@ type Dialer struct {
 	// Control changes a socket before it is connected, as that of net.Dialer does. It must be safe for
 	// concurrent use.
 	Control func(network, address string, socket syscall.RawConn) error
+
+	connect *Connect // of one probe, nil without
 }
 
 // Dial connects to an address by "tcp", "udp", or with a raw socket by "ip4:icmp" or "ip6:ipv6-icmp". The connection
@@ -31,12 +33,25 @@ func (d Dialer) Dial(ctx context.Context, network string, to netip.AddrPort) (ne
 	if d.Source.IsValid() {
 		dialer.LocalAddr = localAddress(network, d.Source)
 	}
-	raw, err := dialer.DialContext(ctx, network, address)
+	raw, err := d.dial(ctx, dialer, network, address)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	return &conn{Conn: raw, stop: stop}, nil
+}
+
+func (d Dialer) dial(ctx context.Context, dialer net.Dialer, network, address string) (net.Conn, error) {
+	if d.connect == nil || network != "tcp" {
+		return dialer.DialContext(ctx, network, address)
+	}
+	dialer.Timeout = d.connect.Limit
+	began := time.Now()
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err == nil {
+		d.connect.Took = max(time.Since(began), 1)
+	}
+	return conn, err
 }
 
 func localAddress(network string, source netip.Addr) net.Addr {

@@ -31,7 +31,7 @@ func TestEverySocketHasSourceAndMark(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Probe(t.Context()); err != nil {
+		if err := p.Probe(t.Context(), nil); err != nil {
 			t.Errorf("%s: %v", spec.Kind, err)
 		}
 		if n := sockets.Load(); n != 1 {
@@ -47,7 +47,7 @@ func TestConnectionComesFromSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Probe(t.Context()); err != nil {
+	if err := p.Probe(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := (<-from).String(); !strings.HasPrefix(got, "127.0.0.9:") {
@@ -61,7 +61,7 @@ func TestSourceThatIsNotHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Probe(t.Context()); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+	if err := p.Probe(t.Context(), nil); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Errorf("got %v, want one that is %v", err, syscall.EADDRNOTAVAIL)
 	}
 }
@@ -128,10 +128,10 @@ func TestParallelProbesAreIndependent(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := p.Probe(cancelled); err != context.Canceled {
+	if err := p.Probe(cancelled, nil); err != context.Canceled {
 		t.Errorf("got %v", err)
 	}
-	if err := p.Probe(t.Context()); err != nil {
+	if err := p.Probe(t.Context(), nil); err != nil {
 		t.Errorf("a probe after one that was cancelled failed: %v", err)
 	}
 }

@@ -80,7 +80,7 @@ func TestExecIsKilledWithItsChildren(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error)
-	go func() { result <- p.Probe(ctx) }()
+	go func() { result <- p.Probe(ctx, nil) }()
 	child := process(t, file)
 	cancel()
 	if err := <-result; err != context.Canceled {

@@ -169,7 +169,7 @@ func TestEveryProbeConnectsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := p.Probe(t.Context()); err != nil {
+		if err := p.Probe(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		<-connections

@@ -24,7 +24,7 @@ func within(t *testing.T, h *lab.Host, timeout time.Duration, to string) error {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	return h.Do(func() error { return p.Probe(ctx) })
+	return h.Do(func() error { return p.Probe(ctx, nil) })
 }
 
 func TestICMP(t *testing.T) {
@@ -132,7 +132,7 @@ func TestParallelEchoes(t *testing.T) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if err := p.Probe(ctx); err != nil {
+			if err := p.Probe(ctx, nil); err != nil {
 				t.Error(err)
 			}
 		})

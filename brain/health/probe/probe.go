@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Kind is what a probe asks.
@@ -32,35 +33,35 @@ const (
 // Spec says what a probe does. It is comparable; the zero value of each field means its default. A field that the
 // kind has no use for must be zero.
 type Spec struct {
-	Kind Kind
+	Kind Kind `json:"type,omitempty" enum:"tcp,http,https,tls,dns,udp,icmp,grpc,exec,none" doc:"What is asked of backends. Default: tcp for tcp services and wherever a port is given here, otherwise none"`
 
 	// For http and https.
-	Method string // default GET
-	Path   string // with the query if there is one; default "/"
-	Host   string // the Host header, also grpc's :authority; default the target's address and port
-	Status string // the statuses that are good, such as "200-299,301"; default 200-399. Redirects are not followed
-	Body   string // RE2, must match the first 64 KiB of the body; default: the body is not read
+	Method string `json:"method,omitempty" doc:"http: default GET"`
+	Path   string `json:"path,omitempty" doc:"http: with the query if there is one, default /"`
+	Host   string `json:"host,omitempty" doc:"http: the Host header, grpc: the authority; default the address and port"`
+	Status string `json:"status,omitempty" doc:"http: the statuses that are good, such as 200-299,301; default 200-399"`
+	Body   string `json:"body,omitempty" doc:"http: regular expression (RE2) that the first 64 KiB of the body match"`
 
 	// For https, tls, and grpc with TLS. The certificate must be good for ServerName.
-	TLS        bool   // grpc only: over TLS
-	Insecure   bool   // certificates are not verified
-	CA         string // a file of PEM certificates that are trusted, read by New; default the system's
-	ServerName string // also sent as SNI unless it is an address; default the name in Host, otherwise the target's address
+	TLS        bool   `json:"tls,omitempty" doc:"grpc: over TLS"`
+	Insecure   bool   `json:"insecure,omitempty" doc:"Certificates are not verified"`
+	CA         string `json:"ca,omitempty" doc:"File of PEM certificates that are trusted; default the system's"`
+	ServerName string `json:"server-name,omitempty" doc:"The name that the certificate must have, and the SNI; default the name in host, otherwise the address"`
 
 	// For dns.
-	Query  string // the name that is asked for; default "."
-	Record string // its type, such as AAAA; default NS for ".", A for others
+	Query  string `json:"query,omitempty" doc:"dns: the name that is asked for; default ."`
+	Record string `json:"record,omitempty" doc:"dns: the type, such as AAAA; default NS for ., otherwise A"`
 
 	// For tcp, udp and dns. Send may have the escapes of a Go string: \r\n, \x00.
-	Send   string // not for dns, required for udp
-	Expect string // RE2, must match the answer's first 4,096 bytes, or the text of one record; default any answer
+	Send   string `json:"send,omitempty" doc:"tcp, udp: what is sent, with the escapes of a Go string"`
+	Expect string `json:"expect,omitempty" doc:"tcp, udp, dns: regular expression (RE2) that the answer matches"`
 
 	// For grpc: the service that is asked about; default the whole server.
-	Service string
+	Service string `json:"service,omitempty" doc:"grpc: the service that is asked about; default the whole server"`
 
 	// For exec: run by /bin/sh -c with SLUICE_ADDRESS and SLUICE_PORT in its environment. At the deadline, and when
 	// it ends, its process group is killed. The last line of what it prints tells why it failed.
-	Command string
+	Command string `json:"command,omitempty" doc:"exec: run by /bin/sh -c; needs probes.exec in the daemon's configuration"`
 }
 
 // exchange is a probe of one kind.
@@ -95,11 +96,21 @@ func New(spec Spec, to netip.AddrPort, via Dialer) (*Prober, error) {
 	return p, nil
 }
 
-// Probe returns nil if the target serves. The context should have a deadline: it bounds everything. The text of an error
-// is a short phrase about the target, such as "connect: connection refused". What it wraps tells whose trouble it is: a
-// syscall.Errno, context.DeadlineExceeded or os.ErrDeadlineExceeded; context.Canceled if the context was cancelled.
-func (p *Prober) Probe(ctx context.Context) error {
-	err := p.exchange(ctx, p)
+// Connect is what a probe's connection is allowed, and what it took. A kernel accepts connections, so that a server which is
+// slow does not make them slow: one that takes long tells of a host that is gone sooner than a missing answer does.
+type Connect struct {
+	Limit time.Duration // of connecting by TCP; 0 is none but the context's
+	Took  time.Duration // filled in once the target has accepted
+}
+
+// Probe returns nil if the target serves. The context should have a deadline: it bounds everything; connect may be nil. The
+// text of an error is a short phrase about the target, such as "connect: connection refused". What it wraps tells whose
+// trouble it is: a syscall.Errno, context.DeadlineExceeded or os.ErrDeadlineExceeded; context.Canceled if the context was
+// cancelled.
+func (p *Prober) Probe(ctx context.Context, connect *Connect) error {
+	once := *p
+	once.via.connect = connect
+	err := p.exchange(ctx, &once)
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}

@@ -41,7 +41,7 @@ func probeWithin(t *testing.T, timeout time.Duration, spec Spec, to netip.AddrPo
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	return p.Probe(ctx)
+	return p.Probe(ctx, nil)
 }
 
 // succeeds fails the test unless the probe succeeds.
@@ -186,7 +186,7 @@ func leavesNothing(t *testing.T, spec Spec, to netip.AddrPort, good func(error) 
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
-				if err := p.Probe(ctx); !good(err) {
+				if err := p.Probe(ctx, nil); !good(err) {
 					t.Errorf("%+v ended with %v", spec, err)
 				}
 			})
@@ -308,7 +308,7 @@ func TestCancelledProbeSaysSo(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(10*time.Millisecond, cancel)
-		if err := p.Probe(ctx); err != context.Canceled {
+		if err := p.Probe(ctx, nil); err != context.Canceled {
 			t.Errorf("%+v ended with %v, want %v", spec, err, context.Canceled)
 		}
 	}
@@ -320,7 +320,7 @@ func TestWantOfDescriptorsIsNotTheTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Probe(t.Context()); !errors.Is(err, syscall.EMFILE) {
+	if err := p.Probe(t.Context(), nil); !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("got %v, want one that is %v", err, syscall.EMFILE)
 	}
 }

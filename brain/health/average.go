@@ -1,0 +1,38 @@
+package health
+
+import (
+	"math"
+	"time"
+)
+
+// average is a mean of samples that come at any time, of which each counts 1/e as much after a span as when it came: an
+// exponentially weighted moving average for irregular samples, kept as a weighted sum and the sum of the weights. So a
+// sample after a long silence does not count more than one, as it would with a weight that follows the gap alone. The
+// zero value has no samples.
+type average struct {
+	sum, weight float64
+	at          time.Time
+}
+
+func (a *average) observe(value float64, now time.Time, span time.Duration) {
+	a.decay(now, span)
+	a.sum += value
+	a.weight++
+}
+
+func (a *average) decay(now time.Time, span time.Duration) {
+	if passed := now.Sub(a.at); passed > 0 && a.weight > 0 {
+		keep := math.Exp(-float64(passed) / float64(span))
+		a.sum *= keep
+		a.weight *= keep
+	}
+	a.at = now
+}
+
+// mean returns the average, as if there had been prior more samples of 0.
+func (a *average) mean(prior float64) float64 {
+	if a.weight+prior == 0 {
+		return 0
+	}
+	return a.sum / (a.weight + prior)
+}

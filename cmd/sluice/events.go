@@ -1,0 +1,50 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicelb/sluice/control"
+)
+
+func newEventsCommand(c *cli) *cobra.Command {
+	var request control.EventsRequest
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Tell what the daemon changed by itself, and why",
+		Long: `Tell what the daemon changed by itself and why: states of backends, weights that scores and slow start brought, and
+services that are in panic. The daemon keeps the latest 10,000 of these events while it runs; its log has them too.`,
+		Example: `  sluice events -f
+  sluice events --service web -o json`,
+		Args:              arguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
+			defer stop()
+			encoder := json.NewEncoder(c.stdout)
+			var failed error
+			err := c.client().Events(ctx, request, func(e control.Event) bool {
+				if outputFormat(cmd) == formatJSON {
+					failed = encoder.Encode(e)
+				} else {
+					_, failed = fmt.Fprintln(c.stdout, e.Time.Local().Format(time.StampMilli), e)
+				}
+				return failed == nil
+			})
+			return cmp.Or(noService(err), failed)
+		},
+	}
+	cmd.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on with those that come, until Ctrl-C")
+	cmd.Flags().Uint64Var(&request.After, "after", 0, "only those after this `NUMBER`")
+	cmd.Flags().StringVar(&request.Service, "service", "", "only those of a `SERVICE`, by name or address")
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return c.completeService(cmd, nil, prefix)
+	})
+	return outputFlag(cmd, "text", formatJSON)
+}

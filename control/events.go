@@ -1,0 +1,246 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// EventKind says what an Event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventState  EventKind = "state"  // a backend has another state
+	EventWeight EventKind = "weight" // a backend that is up gets another share of its weight
+	EventPanic  EventKind = "panic"  // all backends of a service are used since too few are up, or not any more
+)
+
+// Event is a change that the daemon made by itself, and why.
+type Event struct {
+	Number  uint64    `json:"number" doc:"Counts from 1 since the daemon started"`
+	Time    time.Time `json:"time"`
+	Kind    EventKind `json:"kind" enum:"state,weight,panic"`
+	Service string    `json:"service"`
+	Backend string    `json:"backend,omitempty"`
+	From    string    `json:"from" doc:"State, or percent of the weight"`
+	To      string    `json:"to"`
+	Cause   string    `json:"cause,omitempty"`
+}
+
+// String returns for example "web/10.1.0.11 up -> down: 3 of 3 probes failed within 41ms: no answer within 20ms".
+func (e Event) String() string {
+	name := e.Service
+	if e.Backend != "" {
+		name += "/" + e.Backend
+	}
+	what := ""
+	if e.Kind != EventState {
+		what = string(e.Kind) + " "
+	}
+	text := fmt.Sprintf("%s %s%s -> %s", name, what, e.From, e.To)
+	if e.Cause != "" {
+		text += ": " + e.Cause
+	}
+	return text
+}
+
+// kept is how many events are remembered.
+const kept = 10_000
+
+// journal remembers the latest events and tells those who wait. It is safe for concurrent use.
+type journal struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	events []Event // the last of them, in order
+	counts map[eventCount]uint64
+	last   uint64
+	more   chan struct{} // closed and replaced when there is an event more
+}
+
+// eventCount is what metrics tell events apart by.
+type eventCount struct{ service, backend, kind, to string }
+
+func newJournal(log *slog.Logger) *journal {
+	return &journal{log: log, counts: make(map[eventCount]uint64), more: make(chan struct{})}
+}
+
+func (j *journal) add(e Event) {
+	j.mu.Lock()
+	j.last++
+	e.Number, e.Time = j.last, time.Now()
+	if len(j.events) >= 2*kept {
+		j.events = append(j.events[:0], j.events[kept:]...)
+	}
+	j.events = append(j.events, e)
+	count := eventCount{e.Service, e.Backend, string(e.Kind), ""}
+	if e.Kind == EventState {
+		count.to = e.To
+	}
+	j.counts[count]++
+	close(j.more)
+	j.more = make(chan struct{})
+	j.mu.Unlock()
+	level := slog.LevelInfo
+	if e.Kind == EventWeight {
+		level = slog.LevelDebug
+	}
+	j.log.Log(context.Background(), level, "backend changed", "kind", e.Kind, "service", e.Service, "backend", e.Backend, "from", e.From, "to", e.To, "cause", e.Cause)
+}
+
+// after returns the events after a number, and what is closed when there are more.
+func (j *journal) after(number uint64) ([]Event, <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	first := j.last - uint64(len(j.events)) // the number before the first one kept
+	skip := 0
+	if number > first {
+		skip = int(min(number, j.last) - first)
+	}
+	return append([]Event(nil), j.events[skip:]...), j.more
+}
+
+// compare adds what changed between two judgements of a service.
+func (j *journal) compare(s *Service, before, after judgement) {
+	for i := range s.Backends {
+		was, is := before.backends[i], after.backends[i]
+		e := Event{Kind: EventState, Service: s.Name, Backend: s.Backends[i].Name, From: string(was.State), To: string(is.State), Cause: is.Cause}
+		if was.State == is.State {
+			if was.Factor == is.Factor {
+				continue
+			}
+			e.Kind, e.From, e.To, e.Cause = EventWeight, percent(was.Factor), percent(is.Factor), is.Reasons()
+		}
+		j.add(e)
+	}
+	for set, now := range after.panicked {
+		if now == before.panicked[set] {
+			continue
+		}
+		e := Event{Kind: EventPanic, Service: s.Name, From: onOff(!now), To: onOff(now)}
+		if now {
+			e.Cause = "too few backends are up, so all are used"
+		}
+		if set != "" {
+			e.Cause = strings.TrimSuffix("set "+set+": "+e.Cause, ": ")
+		}
+		j.add(e)
+	}
+}
+
+func percent(share float64) string { return strconv.Itoa(int(math.Round(100*share))) + "%" }
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// counted returns how many events there were of each kind.
+func (j *journal) counted() map[eventCount]uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	counts := make(map[eventCount]uint64, len(j.counts))
+	for key, n := range j.counts {
+		counts[key] = n
+	}
+	return counts
+}
+
+// EventsRequest says which events to send.
+type EventsRequest struct {
+	Service string `query:"service" doc:"Only those of this service, by name or address; empty: of all"`
+	After   uint64 `query:"after" doc:"Only those with a greater number"`
+	Follow  bool   `query:"follow" doc:"Go on with those that come, until the client hangs up"`
+}
+
+func (d *Daemon) registerEvents(api huma.API) {
+	huma.Register(api, operation("events", http.MethodGet, "/v1/events", "Changes that the daemon made by itself, as JSON objects one after the other", 404, 422),
+		func(_ context.Context, in *EventsRequest) (*huma.StreamResponse, error) {
+			if in.Service != "" {
+				m := d.store.Manifest()
+				i, err := m.find(in.Service)
+				if err != nil {
+					return nil, statusError(err)
+				}
+				in.Service = m.Services[i].Name
+			}
+			return &huma.StreamResponse{Body: func(out huma.Context) { d.streamEvents(out, *in) }}, nil
+		})
+}
+
+func (d *Daemon) streamEvents(out huma.Context, r EventsRequest) {
+	out.SetHeader("Content-Type", "application/x-ndjson")
+	writer := out.BodyWriter()
+	encoder := json.NewEncoder(writer)
+	for {
+		events, more := d.reconciler.journal.after(r.After)
+		for _, e := range events {
+			r.After = e.Number
+			if r.Service != "" && r.Service != e.Service {
+				continue
+			}
+			if encoder.Encode(e) != nil {
+				return
+			}
+		}
+		if flusher, ok := writer.(http.Flusher); ok {
+			flusher.Flush()
+		}
+		if !r.Follow {
+			return
+		}
+		select {
+		case <-more:
+		case <-out.Context().Done():
+			return
+		case <-d.reconciler.stopped:
+			return
+		}
+	}
+}
+
+// Events calls show with the events after a number, in order; with Follow until ctx ends, show returns false or the daemon
+// ends.
+func (c *Client) Events(ctx context.Context, r EventsRequest, show func(Event) bool) error {
+	query := url.Values{"service": {r.Service}, "after": {strconv.FormatUint(r.After, 10)}, "follow": {strconv.FormatBool(r.Follow)}}
+	request, err := newRequest(ctx, http.MethodGet, "/v1/events?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 400 {
+		return readProblem(response)
+	}
+	decoder := json.NewDecoder(response.Body)
+	for {
+		var e Event
+		err := decoder.Decode(&e)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF) && !r.Follow:
+			return nil
+		case err != nil:
+			return fmt.Errorf("the daemon ended: %w", err)
+		case !show(e):
+			return nil
+		}
+	}
+}

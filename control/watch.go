@@ -1,0 +1,157 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluicelb/sluice/brain/health"
+	"github.com/sluicelb/sluice/brain/health/probe"
+	"github.com/sluicelb/sluice/dataplane"
+)
+
+// watch has the backends of the wanted services watched as they are to be. r.mu must be held.
+func (r *reconciler) watch() {
+	targets := make(map[target]health.Target)
+	for key, s := range r.wanted {
+		for i := range s.Backends {
+			b := &s.Backends[i]
+			if b.State != StateDown {
+				t := target{key, b.place()}
+				targets[t] = r.targetOf(s, b, r.down[t])
+			}
+		}
+	}
+	factor := r.budget.stretch(targets)
+	for t, each := range targets {
+		each.Interval *= time.Duration(factor)
+		targets[t] = each
+	}
+	r.unwatched = r.monitor.Set(targets)
+}
+
+func (r *reconciler) targetOf(s *Service, b *Backend, down bool) health.Target {
+	p := s.probe(r.defaults, b)
+	t := health.Target{Address: p.place(s, b), Source: p.Source, Via: p.Via == ViaService, Timing: p.timing(), Load: s.Load.source(b), Down: down}
+	if p.Kind != ProbeNone {
+		t.Probe = p.Spec
+	}
+	return t
+}
+
+// viaService probes a backend at its service's address, the way that traffic takes.
+type viaService struct {
+	kernel kernel
+	of     target
+	target health.Target
+}
+
+// resolvePause is how often it is looked whether the next hop of a backend is known.
+const resolvePause = 2 * time.Millisecond
+
+// Probe marks the sockets of one probe. As long as packets for the backend cannot leave this host it does not answer; what
+// else keeps it from being probed tells nothing about it.
+func (v viaService) Probe(ctx context.Context, connect *probe.Connect) error {
+	mark, err := v.kernel.ProbeMark(v.of.service, v.of.backend)
+	for errors.Is(err, dataplane.ErrUnresolved) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w, and no answer%w", err, silent{ctx.Err()})
+		case <-time.After(resolvePause):
+		}
+		mark, err = v.kernel.ProbeMark(v.of.service, v.of.backend)
+	}
+	source := v.target.Source
+	if err == nil && !source.IsValid() {
+		source, err = v.kernel.ProbeSource(v.of.service, v.of.backend)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", health.ErrNotSent, err)
+	}
+	prober, err := probe.New(v.target.Probe, v.target.Address, probe.Dialer{Source: source, Control: marked(mark)})
+	if err != nil {
+		return err
+	}
+	return prober.Probe(ctx, connect)
+}
+
+// silent is an error without a text.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
+
+// marked sets the mark of a socket.
+func marked(mark uint32) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, conn syscall.RawConn) error {
+		var failed error
+		err := conn.Control(func(fd uintptr) {
+			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark))
+		})
+		if err = cmp.Or(err, failed); err != nil {
+			return fmt.Errorf("%w: marking a socket: %w", health.ErrNotSent, err)
+		}
+		return nil
+	}
+}
+
+// prober returns what probes a target.
+func (r *reconciler) prober(of target, t health.Target) (health.Prober, error) {
+	if t.Probe.Kind == probe.Exec && !r.budget.config.Exec {
+		return nil, errNoExec
+	}
+	prober, err := probe.New(t.Probe, t.Address, probe.Dialer{Source: t.Source}) // tells what is wrong with the probe
+	if err != nil || !t.Via {
+		return prober, err
+	}
+	return viaService{r.kernel, of, t}, nil
+}
+
+// spend fits the probes to the budget again, which grows with the traffic.
+func (r *reconciler) spend() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.budget.exceeded() {
+		r.budget.observe(r.kernel.Packets(), time.Now())
+		r.watch()
+	}
+}
+
+var signalKinds = map[dataplane.SignalKind]health.SignalKind{
+	dataplane.SignalOpened:      health.Opened,
+	dataplane.SignalRepeated:    health.Repeated,
+	dataplane.SignalAnswered:    health.Answered,
+	dataplane.SignalReset:       health.Refused,
+	dataplane.SignalResetOpen:   health.Reset,
+	dataplane.SignalUnreachable: health.Unreachable,
+}
+
+// passive takes what the kernel saw of a connection.
+func (r *reconciler) passive(s dataplane.Signal) {
+	if s.Kind == dataplane.SignalMissed {
+		r.monitor.Missed()
+		return
+	}
+	r.monitor.Signal(target{s.Service, s.Backend}, health.Signal{
+		Kind: signalKinds[s.Kind], Flow: s.Flow, At: s.At, Handshake: s.Handshake,
+	})
+}
+
+// problems says what is wrong with watching backends.
+func (r *reconciler) problems() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var problems []string
+	if r.unwatched != nil {
+		problems = append(problems, fmt.Sprintf("a backend is not watched as wished: %v", r.unwatched))
+	}
+	if text := r.budget.text(); text != "" {
+		problems = append(problems, text)
+	}
+	return problems
+}
