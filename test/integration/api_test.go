@@ -163,7 +163,7 @@ func TestMetrics(t *testing.T) {
 	s := newSite(t)
 	s.serve(t, w)
 	s.apply(t, w.services(control.ProbeNone, all()...))
-	load(t, traffic.Datagram(s.client, w.target(portUDP), 100), 100, backends)
+	request(t, traffic.Datagram(s.client, w.target(portUDP), 100), 100, backends)
 	text := s.get(t, "http://127.0.0.1:9433/metrics", s.balancer.DialContext)
 	if packets := sum(t, text, "sluice_backend_packets_total", "udp-9"); packets != 100 {
 		t.Errorf("the metrics count %d packets, want 100", packets)

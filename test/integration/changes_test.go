@@ -142,14 +142,14 @@ func TestProbes(t *testing.T) {
 	}
 	must(t, s.backends[2].LinkDown("eth0"))
 	eventually(t, "a backend that is down", func() bool { return state("backend2") == control.StateDown })
-	load(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends-1)
+	request(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends-1)
 	if service := s.service(t, "tcp-80"); service.State != control.ServiceDegraded {
 		t.Errorf("the service is %s", service.State)
 	}
 	must(t, s.backends[2].LinkUp("eth0"))
 	must(t, s.backends[2].Route("0.0.0.0/0", "198.51.100.1"))
 	eventually(t, "a backend that is up", func() bool { return state("backend2") == control.StateUp })
-	load(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends)
+	request(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends)
 
 	for _, b := range s.backends {
 		must(t, b.LinkDown("eth0"))
@@ -160,7 +160,7 @@ func TestProbes(t *testing.T) {
 		must(t, b.Route("0.0.0.0/0", "198.51.100.1"))
 	}
 	eventually(t, "its end", func() bool { return s.service(t, "tcp-80").State == control.ServiceOK })
-	load(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends)
+	request(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends)
 }
 
 func (s *site) service(t *testing.T, name string) control.ServiceStatus {
@@ -187,7 +187,7 @@ func TestDrain(t *testing.T) {
 		_, err := s.api.UpdateBackend(t.Context(), service, "backend1", control.BackendPatch{State: new(control.StateDraining)})
 		must(t, err)
 	}
-	load(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends-1)
+	request(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 200, backends-1)
 	closeFlows(t, flows)
 	s.wantNoDrops(t)
 }

@@ -19,9 +19,9 @@ func TestModes(t *testing.T) {
 			s := newSite(t)
 			s.serve(t, w)
 			s.apply(t, w.services(control.ProbeNone, all()...))
-			t.Run("http", func(t *testing.T) { load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 400, backends) })
-			t.Run("udp", func(t *testing.T) { load(t, traffic.Datagram(s.client, w.target(portUDP), 1200), 400, backends) })
-			t.Run("large", func(t *testing.T) { load(t, traffic.Transfer(s.client, w.target(portTCP), 8<<20), 16, 0) })
+			t.Run("http", func(t *testing.T) { request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 400, backends) })
+			t.Run("udp", func(t *testing.T) { request(t, traffic.Datagram(s.client, w.target(portUDP), 1200), 400, backends) })
+			t.Run("large", func(t *testing.T) { request(t, traffic.Transfer(s.client, w.target(portTCP), 8<<20), 16, 0) })
 			s.wantNoDrops(t)
 		})
 	}
@@ -38,7 +38,7 @@ func TestFragments(t *testing.T) {
 			}
 			s.serve(t, w)
 			s.apply(t, w.services(control.ProbeNone, all()...))
-			load(t, traffic.Datagram(s.client, w.target(portUDP), 4000), 100, backends)
+			request(t, traffic.Datagram(s.client, w.target(portUDP), 4000), 100, backends)
 			s.wantNoDrops(t)
 		})
 	}
@@ -60,7 +60,7 @@ func TestPathMTU(t *testing.T) {
 			s := newSiteWithMTU(t, 1500)
 			s.serve(t, w)
 			s.apply(t, w.services(control.ProbeNone, all()...))
-			load(t, traffic.Transfer(s.client, w.target(portTCP), 1<<20), 16, 0)
+			request(t, traffic.Transfer(s.client, w.target(portTCP), 1<<20), 16, 0)
 			status, err := s.api.Status(t.Context())
 			must(t, err)
 			if status.Reasons["answer_too_big"] == 0 {
@@ -79,7 +79,7 @@ func TestNarrowWayToClient(t *testing.T) {
 			s.serve(t, w)
 			s.apply(t, w.services(control.ProbeNone, all()...))
 			far := s.behindNarrowLink(t)
-			load(t, traffic.Transfer(far, w.target(portTCP), 1<<20), 16, 0)
+			request(t, traffic.Transfer(far, w.target(portTCP), 1<<20), 16, 0)
 			s.wantNoDrops(t)
 		})
 	}
@@ -112,7 +112,7 @@ func TestTenThousandConnections(t *testing.T) {
 			s := newSite(t)
 			s.serve(t, w)
 			s.apply(t, w.services(control.ProbeNone, all()...))
-			load(t, traffic.Transfer(s.client, w.target(portTCP), 2000), 10000, backends)
+			request(t, traffic.Transfer(s.client, w.target(portTCP), 2000), 10000, backends)
 			s.wantNoDrops(t)
 		})
 	}

@@ -148,7 +148,7 @@ func TestProbeMark(t *testing.T) {
 			d := s.openDataplane(t)
 			w.setServices(t, d)
 			s.wantProbes(t, d, w)
-			load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
+			request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
 			if conn, err := s.balancer.DialContext(t.Context(), "tcp", w.target(portTCP)); !errors.Is(err, unix.ENETUNREACH) {
 				t.Errorf("without a mark: connected to %v, error %v", conn, err)
 			}
@@ -190,7 +190,7 @@ func TestProbeOwnAddress(t *testing.T) {
 			s.run(t, "sh", "-c", command)
 			must(t, s.balancer.Sysctl("net.ipv4.conf.servers.accept_local", "1"))
 			s.wantProbes(t, d, w)
-			load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
+			request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
 		})
 	}
 }

@@ -38,7 +38,7 @@ func TestShared(t *testing.T) {
 	must(t, os.WriteFile(s.config, append(config, "xdp-share: true\n"...), 0o600))
 	s.startDaemon(t)
 	s.wantPrograms(t, "xdpfilt_alw_tcp (10), balancer (50)")
-	load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0)
+	request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0)
 
 	ctx, stop := context.WithCancel(t.Context())
 	reports := make(chan traffic.Report, 1)
@@ -71,7 +71,7 @@ func TestShared(t *testing.T) {
 
 	s.run(t, "xdp-loader", "unload", "clients", "--all")
 	eventually(t, "the balancer, which another tool took off", func() bool { return s.programs(t) == "balancer (50)" })
-	load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0)
+	request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0)
 	s.stopDaemon()
 	s.run(t, binary, "unload", "--yes", "--pin-path", s.pins)
 	if folders, err := filepath.Glob(bpffs + "/xdp/*"); err != nil || len(folders) != 0 {

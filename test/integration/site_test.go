@@ -66,6 +66,7 @@ type site struct {
 	lab              *lab.Lab
 	client, balancer *lab.Host
 	backends         []*lab.Host
+	servers          [backends]*traffic.Server
 	daemon           *lab.Process
 	config, pins     string
 	api              *control.Client
@@ -226,19 +227,33 @@ func (s *site) serve(t *testing.T, w way) {
 func (s *site) serveWith(t *testing.T, w way, decapsulate func(*testing.T, *lab.Host)) {
 	t.Helper()
 	for n, b := range s.backends {
-		address := w.backendAddress(n)
-		if w.mode != dataplane.ModeNAT {
-			address = w.serviceAddress()
+		if address := w.serverAddress(n); address != w.backendAddress(n) {
 			must(t, b.Addr("lo", netip.PrefixFrom(address, address.BitLen()).String()))
 		}
 		if w.mode.Encapsulates() {
 			decapsulate(t, b)
 		}
-		at := func(port uint16) string { return netip.AddrPortFrom(address, port).String() }
-		server, err := traffic.Serve(b, b.Name(), traffic.Endpoints{HTTP: at(portHTTP), TCP: at(portTCP), UDP: at(portUDP)})
-		must(t, err)
-		t.Cleanup(server.Close)
+		s.startServer(t, w, n)
 	}
+}
+
+// serverAddress is where a backend serves: at the service's address where it answers clients directly.
+func (w way) serverAddress(n int) netip.Addr {
+	if w.mode.DirectReturn() {
+		return w.serviceAddress()
+	}
+	return w.backendAddress(n)
+}
+
+// startServer starts the server of a backend, which may have been closed before.
+func (s *site) startServer(t *testing.T, w way, n int) {
+	t.Helper()
+	at := func(port uint16) string { return netip.AddrPortFrom(w.serverAddress(n), port).String() }
+	b := s.backends[n]
+	server, err := traffic.Serve(b, b.Name(), traffic.Endpoints{HTTP: at(portHTTP), TCP: at(portTCP), UDP: at(portUDP)})
+	must(t, err)
+	t.Cleanup(server.Close)
+	s.servers[n] = server
 }
 
 // attachDecap has the backend take outer headers off, by the command that an operator uses.
@@ -293,9 +308,9 @@ func (s *site) apply(t *testing.T, services []control.Service) {
 // all is every backend.
 func all() []int { return []int{0, 1, 2, 3} }
 
-// load runs so many exchanges and wants every one to succeed, and so many backends to get a share (0 is any
+// request runs so many exchanges and wants every one to succeed, and so many backends to get a share (0 is any
 // number).
-func load(t *testing.T, exchange traffic.Exchange, count, shares int) {
+func request(t *testing.T, exchange traffic.Exchange, count, shares int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -164,11 +164,11 @@ func TestCapture(t *testing.T) {
 	s := newSite(t)
 	s.serve(t, w)
 	s.apply(t, w.services(control.ProbeNone, all()...))
-	http := func() { load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0) }
+	http := func() { request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0) }
 
 	packets := s.capture(t, func() {
 		http()
-		load(t, traffic.Datagram(s.client, w.target(portUDP), 100), 10, 0)
+		request(t, traffic.Datagram(s.client, w.target(portUDP), 100), 10, 0)
 	}, "--service", "udp-9", "--count", "5")
 	if len(packets) != 10 {
 		t.Fatalf("%d packets, want 5 as they came and as they left", len(packets))
@@ -213,7 +213,7 @@ func TestCapturesEnd(t *testing.T) {
 	s := newSite(t)
 	s.serve(t, w)
 	s.apply(t, w.services(control.ProbeNone, all()...))
-	http := func() { load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0) }
+	http := func() { request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 50, 0) }
 	begin := func(ctx context.Context, reason string) (begun chan struct{}, ended chan error) {
 		begun, ended = make(chan struct{}), make(chan error, 1)
 		go func() {

@@ -27,9 +27,9 @@ func TestKernelTunnels(t *testing.T) {
 			}
 			s.serveWith(t, w, func(*testing.T, *lab.Host) {})
 			s.apply(t, w.services(control.ProbeNone, all()...))
-			load(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
-			load(t, traffic.Datagram(s.client, w.target(portUDP), 1200), 100, backends)
-			load(t, traffic.Transfer(s.client, w.target(portTCP), 1<<20), 4, 0)
+			request(t, traffic.HTTP(s.client, w.target(portHTTP), 1000), 100, backends)
+			request(t, traffic.Datagram(s.client, w.target(portUDP), 1200), 100, backends)
+			request(t, traffic.Transfer(s.client, w.target(portTCP), 1<<20), 4, 0)
 			s.wantNoDrops(t)
 		})
 	}
