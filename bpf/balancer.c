@@ -23,9 +23,11 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 	int result = find_source4(t, &p->verdict, &c.table);
 	__u32 outer;
 
-	if (result == NEXT)
-		result = choose_for(ctx, p, &c, find_flow4(p, t),
-				    slot_hash4(service, t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash4(service, t, c.hash);
+		result = choose_for(ctx, p, &c,
+				    is_looked_up(p, &c) ? find_flow4(p, t) : NULL);
+	}
 	if (result == NEXT && p->new_flow)
 		result = limit4(service, p->verdict.service, t);
 	if (result != NEXT)
@@ -35,10 +37,11 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 		return tell_mtu(p, outer);
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV4_AND_TCP);
 	remember_fragment4(p, t);
+	count_load(p, &c);
 	if (service->mode == MODE_NAT) {
 		result = nat4(ctx, p, &c, t);
 	} else {
-		remember_flow4(p, t, c.backend);
+		remember_flow4(p, &c, t);
 		result = send_whole4(ctx, p, &c);
 	}
 	return result == NEXT ? TO_BACKEND : result;
@@ -51,9 +54,11 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 	int result = find_source6(t, &p->verdict, &c.table);
 	__u32 outer;
 
-	if (result == NEXT)
-		result = choose_for(ctx, p, &c, find_flow6(p, t),
-				    slot_hash6(service, t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash6(service, t, c.hash);
+		result = choose_for(ctx, p, &c,
+				    is_looked_up(p, &c) ? find_flow6(p, t) : NULL);
+	}
 	if (result == NEXT && p->new_flow)
 		result = limit6(service, p->verdict.service, t);
 	if (result != NEXT)
@@ -63,10 +68,11 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 		return tell_mtu(p, outer);
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV6_AND_TCP);
 	remember_fragment6(p, t);
+	count_load(p, &c);
 	if (service->mode == MODE_NAT) {
 		result = nat6(ctx, p, &c, t);
 	} else {
-		remember_flow6(p, t, c.backend);
+		remember_flow6(p, &c, t);
 		result = send_whole6(ctx, p, &c);
 	}
 	return result == NEXT ? TO_BACKEND : result;
@@ -128,9 +134,10 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 		return PASS_NO_SERVICE;
 	c = (struct choice) { .service = service, .table = service, .hash = hash4(&t) };
 	result = find_source4(&t, &p->verdict, &c.table);
-	if (result == NEXT)
-		result =
-		    choose(p, &c, find_flow4(p, &t), slot_hash4(service, &t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash4(service, &t, c.hash);
+		result = choose(p, &c, is_looked_up(p, &c) ? find_flow4(p, &t) : NULL);
+	}
 	if (result != NEXT)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)
@@ -162,9 +169,10 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 		return PASS_NO_SERVICE;
 	c = (struct choice) { .service = service, .table = service, .hash = hash6(&t) };
 	result = find_source6(&t, &p->verdict, &c.table);
-	if (result == NEXT)
-		result =
-		    choose(p, &c, find_flow6(p, &t), slot_hash6(service, &t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash6(service, &t, c.hash);
+		result = choose(p, &c, is_looked_up(p, &c) ? find_flow6(p, &t) : NULL);
+	}
 	if (result != NEXT)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)

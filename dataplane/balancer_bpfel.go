@@ -37,9 +37,10 @@ type balancerBackend struct {
 type balancerBackendFlags uint8
 
 const (
-	balancerBackendFlagsBACKEND_USED    balancerBackendFlags = 1
-	balancerBackendFlagsBACKEND_IPV6    balancerBackendFlags = 2
-	balancerBackendFlagsBACKEND_SERVING balancerBackendFlags = 4
+	balancerBackendFlagsBACKEND_USED     balancerBackendFlags = 1
+	balancerBackendFlagsBACKEND_IPV6     balancerBackendFlags = 2
+	balancerBackendFlagsBACKEND_SERVING  balancerBackendFlags = 4
+	balancerBackendFlagsBACKEND_DRAINING balancerBackendFlags = 8
 )
 
 type balancerBucketKey struct {
@@ -57,6 +58,8 @@ const (
 	balancerCauseCAUSE_ASSOCIATION   balancerCause = 3
 	balancerCauseCAUSE_CONNECTION_ID balancerCause = 4
 	balancerCauseCAUSE_REPLY         balancerCause = 5
+	balancerCauseCAUSE_PREVIOUS      balancerCause = 6
+	balancerCauseCAUSE_SECOND        balancerCause = 7
 )
 
 type balancerClaim4 struct {
@@ -104,7 +107,7 @@ type balancerFlow4 struct {
 		Backend    uint16
 		Generation uint16
 		NatPort    uint16
-		State      uint8
+		State      balancerFlowState
 		Pad        uint8
 		Seen       uint32
 	}
@@ -118,12 +121,20 @@ type balancerFlow6 struct {
 		Backend    uint16
 		Generation uint16
 		NatPort    uint16
-		State      uint8
+		State      balancerFlowState
 		Pad        uint8
 		Seen       uint32
 	}
 	Source [4]uint32
 }
+
+type balancerFlowState uint8
+
+const (
+	balancerFlowStateFLOW_OPENING balancerFlowState = 0
+	balancerFlowStateFLOW_OPEN    balancerFlowState = 1
+	balancerFlowStateFLOW_CLOSING balancerFlowState = 2
+)
 
 type balancerFragmentKey4 struct {
 	_           structs.HostLayout
@@ -150,6 +161,13 @@ const (
 	balancerHashKindHASH_DESTINATION_PORT balancerHashKind = 3
 )
 
+type balancerLoad struct {
+	_      structs.HostLayout
+	Active int64
+	Weight uint32
+	Pad    [13]uint32
+}
+
 type balancerMode uint8
 
 const (
@@ -158,6 +176,13 @@ const (
 	balancerModeMODE_IPIP balancerMode = 2
 	balancerModeMODE_GUE  balancerMode = 3
 )
+
+type balancerOlder struct {
+	_     structs.HostLayout
+	Table uint64
+	Seen  uint32
+	Pad   uint32
+}
 
 type balancerPorts struct {
 	_           structs.HostLayout
@@ -214,7 +239,7 @@ type balancerReply4 struct {
 		ClientPort  uint16
 		ServicePort uint16
 		Seen        uint32
-		State       uint8
+		State       balancerFlowState
 		Pad         [3]uint8
 	}
 	Client  uint32
@@ -240,7 +265,7 @@ type balancerReply6 struct {
 		ClientPort  uint16
 		ServicePort uint16
 		Seen        uint32
-		State       uint8
+		State       balancerFlowState
 		Pad         [3]uint8
 	}
 	Client  [4]uint32
@@ -278,9 +303,12 @@ type balancerService struct {
 type balancerServiceFlags uint8
 
 const (
-	balancerServiceFlagsSERVICE_SOURCES balancerServiceFlags = 1
-	balancerServiceFlagsSERVICE_QUIC    balancerServiceFlags = 2
-	balancerServiceFlagsSERVICE_LIMITED balancerServiceFlags = 4
+	balancerServiceFlagsSERVICE_SOURCES     balancerServiceFlags = 1
+	balancerServiceFlagsSERVICE_QUIC        balancerServiceFlags = 2
+	balancerServiceFlagsSERVICE_LIMITED     balancerServiceFlags = 4
+	balancerServiceFlagsSERVICE_JUST_ENOUGH balancerServiceFlags = 8
+	balancerServiceFlagsSERVICE_UNTRACKED   balancerServiceFlags = 16
+	balancerServiceFlagsSERVICE_P2C         balancerServiceFlags = 32
 )
 
 type balancerServiceKey4 struct {
@@ -322,6 +350,11 @@ type balancerSourceKey6 struct {
 	Prefix  uint32
 	Service uint32
 	Address [4]uint32
+}
+
+type balancerTickLine struct {
+	_     structs.HostLayout
+	Ticks [16]uint16
 }
 
 type balancerTuple4 struct {
@@ -367,7 +400,10 @@ const (
 	balancerMapFlows6         = "flows6"
 	balancerMapFragments4     = "fragments4"
 	balancerMapFragments6     = "fragments6"
+	balancerMapLoads          = "loads"
+	balancerMapOlders         = "olders"
 	balancerMapReasons        = "reasons"
+	balancerMapRecent         = "recent"
 	balancerMapReplies4       = "replies4"
 	balancerMapReplies6       = "replies6"
 	balancerMapScratch        = "scratch"
@@ -378,6 +414,7 @@ const (
 	balancerMapSlots          = "slots"
 	balancerMapSources4       = "sources4"
 	balancerMapSources6       = "sources6"
+	balancerMapTicks          = "ticks"
 	balancerProgBalancer      = "balancer"
 	balancerProgShownBalancer = "shown_balancer"
 	balancerVarCaptureEvery   = "capture_every"
@@ -451,7 +488,10 @@ type balancerMapSpecs struct {
 	Flows6      *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments4  *ebpf.MapSpec `ebpf:"fragments4"`
 	Fragments6  *ebpf.MapSpec `ebpf:"fragments6"`
+	Loads       *ebpf.MapSpec `ebpf:"loads"`
+	Olders      *ebpf.MapSpec `ebpf:"olders"`
 	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
+	Recent      *ebpf.MapSpec `ebpf:"recent"`
 	Replies4    *ebpf.MapSpec `ebpf:"replies4"`
 	Replies6    *ebpf.MapSpec `ebpf:"replies6"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
@@ -462,6 +502,7 @@ type balancerMapSpecs struct {
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sources4    *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6    *ebpf.MapSpec `ebpf:"sources6"`
+	Ticks       *ebpf.MapSpec `ebpf:"ticks"`
 }
 
 // balancerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -509,7 +550,10 @@ type balancerMaps struct {
 	Flows6      *ebpf.Map `ebpf:"flows6"`
 	Fragments4  *ebpf.Map `ebpf:"fragments4"`
 	Fragments6  *ebpf.Map `ebpf:"fragments6"`
+	Loads       *ebpf.Map `ebpf:"loads"`
+	Olders      *ebpf.Map `ebpf:"olders"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
+	Recent      *ebpf.Map `ebpf:"recent"`
 	Replies4    *ebpf.Map `ebpf:"replies4"`
 	Replies6    *ebpf.Map `ebpf:"replies6"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
@@ -520,6 +564,7 @@ type balancerMaps struct {
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sources4    *ebpf.Map `ebpf:"sources4"`
 	Sources6    *ebpf.Map `ebpf:"sources6"`
+	Ticks       *ebpf.Map `ebpf:"ticks"`
 }
 
 func (m *balancerMaps) Close() error {
@@ -536,7 +581,10 @@ func (m *balancerMaps) Close() error {
 		m.Flows6,
 		m.Fragments4,
 		m.Fragments6,
+		m.Loads,
+		m.Olders,
 		m.Reasons,
+		m.Recent,
 		m.Replies4,
 		m.Replies6,
 		m.Scratch,
@@ -547,6 +595,7 @@ func (m *balancerMaps) Close() error {
 		m.Slots,
 		m.Sources4,
 		m.Sources6,
+		m.Ticks,
 	)
 }
 

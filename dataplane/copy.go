@@ -12,6 +12,7 @@ func rememberedMaps(o *balancerMaps) map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		"flows4": o.Flows4, "flows6": o.Flows6, "replies4": o.Replies4, "replies6": o.Replies6,
 		"fragments4": o.Fragments4, "fragments6": o.Fragments6, "buckets": o.Buckets,
+		"olders": o.Olders, "loads": o.Loads, "recent": o.Recent,
 	}
 }
 
@@ -41,6 +42,9 @@ func newCopies() map[string]mapCopy {
 		"fragments4": new(entries[balancerFragmentKey4, balancerPorts]),
 		"fragments6": new(entries[balancerFragmentKey6, balancerPorts]),
 		"buckets":    new(entries[balancerBucketKey, uint64]),
+		"olders":     new(entries[uint32, balancerOlder]),
+		"loads":      new(entries[uint32, balancerLoad]),
+		"recent":     new(entries[uint32, uint64]),
 	}
 }
 

@@ -58,7 +58,10 @@ type Dataplane struct {
 	balancer  balancerForms
 	services  mapped[balancerService]
 	slots     mapped[balancerSlot]
+	ticks     mapped[uint16] // of slots
+	olders    mapped[balancerOlder]
 	backends  mapped[balancerBackend]
+	loads     mapped[balancerLoad]
 	links     map[string]*attachment
 	state     map[ServiceKey]*serviceState
 	hops      map[netip.Addr]*hopUsers
@@ -196,6 +199,15 @@ func (d *Dataplane) load() error {
 	if d.slots, err = mapArray[balancerSlot](d.objects.Slots); err != nil {
 		return err
 	}
+	if d.ticks, err = mapArray[uint16](d.objects.Ticks); err != nil {
+		return err
+	}
+	if d.olders, err = mapArray[balancerOlder](d.objects.Olders); err != nil {
+		return err
+	}
+	if d.loads, err = mapArray[balancerLoad](d.objects.Loads); err != nil {
+		return err
+	}
 	d.backends, err = mapArray[balancerBackend](d.objects.Backends)
 	return err
 }
@@ -237,7 +249,10 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 		"services6": 2 * limits.Services,
 		"services":  limits.Services,
 		"slots":     (limits.Slots + perLine - 1) / perLine,
+		"ticks":     (limits.Slots + perLine - 1) / perLine,
+		"olders":    limits.Services,
 		"backends":  limits.Backends + 1, // index 0 is none
+		"loads":     limits.Backends + 1,
 		"counters":  limits.Backends + 1,
 		"flows4":    limits.Flows,
 		"flows6":    limits.Flows,
@@ -289,7 +304,7 @@ func (d *Dataplane) close() error {
 		errs = append(errs, d.replacePrograms(d.balancer))
 		d.capturing = false
 	}
-	errs = append(errs, d.services.close(), d.slots.close(), d.backends.close())
+	errs = append(errs, d.services.close(), d.slots.close(), d.ticks.close(), d.olders.close(), d.backends.close(), d.loads.close())
 	for name := range d.links {
 		d.forget(name)
 	}
