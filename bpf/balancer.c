@@ -112,7 +112,8 @@ always_inline int to_client6(struct xdp_md *ctx, struct packet *p,
 }
 
 /* An ICMP error goes to the backend whose packet it quotes, or, when the packet
- * went through nat to a backend, to its client.
+ * went through nat to a backend, to its client. Nobody is told of one that is too
+ * big (RFC 1122, section 3.2.2; RFC 4443, section 2.4).
  */
 always_inline int error4(struct xdp_md *ctx, struct packet *p)
 {
@@ -126,6 +127,8 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 		return result;
 	reply = find_reply4(p, &t);
 	if (reply) {
+		if (!fits(p, 0))
+			return DROP_TOO_BIG;
 		result = error_to_client4(ctx, p, reply, t.ports.protocol);
 		return result == NEXT ? TO_CLIENT : result;
 	}
@@ -142,6 +145,8 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)
 		return PASS_NO_FLOW;
+	if (!fits(p, outer_length(service->mode, c.backend)))
+		return DROP_TOO_BIG;
 	if (service->mode == MODE_NAT)
 		result = error_to_backend4(ctx, p, &c, &t);
 	else
@@ -161,6 +166,8 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 		return result;
 	reply = find_reply6(p, &t);
 	if (reply) {
+		if (!fits(p, 0))
+			return DROP_TOO_BIG;
 		result = error_to_client6(ctx, p, reply, t.ports.protocol);
 		return result == NEXT ? TO_CLIENT : result;
 	}
@@ -177,6 +184,8 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)
 		return PASS_NO_FLOW;
+	if (!fits(p, outer_length(service->mode, c.backend)))
+		return DROP_TOO_BIG;
 	if (service->mode == MODE_NAT)
 		result = error_to_backend6(ctx, p, &c, &t);
 	else
@@ -248,17 +257,29 @@ always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 	return result == TELL_MTU ? too_big6(ctx, p) : result;
 }
 
+/* Whether the frame came by a broadcast or multicast MAC: to others as well, so its
+ * packet is none to send on (RFC 1812, section 5.3.4).
+ */
+always_inline int is_for_many(const struct xdp_md *ctx)
+{
+	const struct ethhdr *eth = at(ctx, 0);
+
+	return (void *)(eth + 1) <= data_end(ctx) && eth->h_dest[0] & 1;
+}
+
 always_inline int balance(struct xdp_md *ctx, struct packet *p)
 {
 	int result = parse_link(ctx, p);
 
 	if (result != NEXT)
 		return result;
-	if (p->ethertype == bpf_htons(ETH_P_IP))
-		return balance4(ctx, p);
-	if (p->ethertype == bpf_htons(ETH_P_IPV6))
-		return balance6(ctx, p);
-	return PASS_NOT_IP;
+	if (p->ethertype != bpf_htons(ETH_P_IP) &&
+	    p->ethertype != bpf_htons(ETH_P_IPV6))
+		return PASS_NOT_IP;
+	if (is_for_many(ctx))
+		return PASS_NO_SERVICE;
+	return p->ethertype == bpf_htons(ETH_P_IP) ? balance4(ctx, p)
+						   : balance6(ctx, p);
 }
 
 /* Does what the reason says, and counts it: the one place where packets end. */

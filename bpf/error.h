@@ -42,7 +42,8 @@ always_inline int parse_quote4(const struct xdp_md *ctx, struct packet *p,
 		return PASS_NO_SERVICE;
 	if (!is_error4(icmp->type) || !has_ports(quoted->protocol))
 		return PASS_NO_SERVICE;
-	if ((ip->frag_off | quoted->frag_off) & bpf_htons(IPV4_FRAGMENT_OFFSET))
+	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) ||
+	    quoted->frag_off & bpf_htons(IPV4_FRAGMENT_OFFSET))
 		return PASS_FRAGMENT;
 	p->l4 = p->l3 + sizeof(*ip) + sizeof(*icmp) + quoted->ihl * 4;
 	ports = at(ctx, p->l4);
@@ -158,6 +159,34 @@ always_inline int requote6(const struct xdp_md *ctx, const struct packet *p,
 	return NEXT;
 }
 
+/* Has the service send the error: the client's network may drop what comes from that
+ * of the backends (RFC 5508, section 4.2.2).
+ */
+always_inline int speak4(const struct xdp_md *ctx, const struct packet *p,
+			 __be32 service)
+{
+	struct iphdr *ip = at(ctx, p->l3);
+
+	if ((void *)(ip + 1) > data_end(ctx))
+		return DROP_NO_HEADROOM;
+	update(&ip->check, replace32(ip->saddr, service));
+	ip->saddr = service;
+	return NEXT;
+}
+
+always_inline int speak6(const struct xdp_md *ctx, const struct packet *p,
+			 const __be32 *service)
+{
+	struct ipv6hdr *ip = at(ctx, p->l3);
+	struct icmp *icmp = (void *)(ip + 1);
+
+	if ((void *)(icmp + 1) > data_end(ctx))
+		return DROP_NO_HEADROOM;
+	update(&icmp->check, replace128((const __be32 *)&ip->saddr, service));
+	__builtin_memcpy(&ip->saddr, service, sizeof(ip->saddr));
+	return NEXT;
+}
+
 /* An error about what a client sent through nat, as the client knows it. */
 always_inline int error_to_client4(struct xdp_md *ctx, const struct packet *p,
 				   const struct reply4 *reply, __u8 protocol)
@@ -171,6 +200,8 @@ always_inline int error_to_client4(struct xdp_md *ctx, const struct packet *p,
 	};
 	int result = requote4(ctx, p, &is);
 
+	if (result == NEXT)
+		result = speak4(ctx, p, reply->service);
 	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }
 
@@ -187,6 +218,8 @@ always_inline int error_to_client6(struct xdp_md *ctx, const struct packet *p,
 	__builtin_memcpy(is.source, reply->client, sizeof(is.source));
 	__builtin_memcpy(is.destination, reply->service, sizeof(is.destination));
 	result = requote6(ctx, p, &is);
+	if (result == NEXT)
+		result = speak6(ctx, p, reply->service);
 	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }
 

@@ -127,6 +127,17 @@ always_inline void describe_new(const struct packet *p, const struct choice *c,
 	flow->seen = tick();
 }
 
+/* Whether the tuple must lead to the backend from now on: that of a flow that has to
+ * be remembered, and of a first fragment that came there by more than its tuple, which
+ * later ones lack.
+ */
+always_inline int needs_flow(const struct packet *p, const struct choice *c)
+{
+	return c->remember || (p->fragment == FIRST_FRAGMENT &&
+			       (p->verdict.cause == CAUSE_ASSOCIATION ||
+				p->verdict.cause == CAUSE_CONNECTION_ID));
+}
+
 /* Remembers the flow of a packet if it has to be, or notes that it passes, in the modes
  * that are not nat.
  */
@@ -137,11 +148,11 @@ always_inline void remember_flow4(const struct packet *p, const struct choice *c
 
 	if (c->flow)
 		note_flow(p, c);
-	if (!c->remember && !p->tag)
+	if (!needs_flow(p, c) && !p->tag)
 		return;
 	describe_new(p, c, &flow.head);
 	flow.hash = c->slot_hash;
-	if (c->remember)
+	if (needs_flow(p, c))
 		bpf_map_update_elem(&flows4, t, &flow, BPF_ANY);
 	if (p->tag && p->verdict.cause != CAUSE_ASSOCIATION) {
 		struct tuple4 key;
@@ -158,11 +169,11 @@ always_inline void remember_flow6(const struct packet *p, const struct choice *c
 
 	if (c->flow)
 		note_flow(p, c);
-	if (!c->remember && !p->tag)
+	if (!needs_flow(p, c) && !p->tag)
 		return;
 	describe_new(p, c, &flow.head);
 	flow.hash = c->slot_hash;
-	if (c->remember)
+	if (needs_flow(p, c))
 		bpf_map_update_elem(&flows6, t, &flow, BPF_ANY);
 	if (p->tag && p->verdict.cause != CAUSE_ASSOCIATION) {
 		struct tuple6 key;

@@ -126,8 +126,26 @@ always_inline int make_room(struct xdp_md *ctx, const struct packet *p, __u32 he
 	return 0;
 }
 
+/* Whether errors may be sent to a source: it must be one host (RFC 1122, section
+ * 3.2.2), and not of class E.
+ */
+always_inline int is_host4(__be32 source)
+{
+	__u8 first = *(__u8 *)&source;
+
+	return first && first != 127 && first < 224;
+}
+
+/* The same (RFC 4443, section 2.4). */
+always_inline int is_host6(const struct in6_addr *source)
+{
+	const __be32 *word = source->in6_u.u6_addr32;
+
+	return *(const __u8 *)source != 0xff && (word[0] | word[1] | word[2] | word[3]);
+}
+
 /* Tells the sender of an IPv4 packet that it must keep to p->hop.mtu. One that may be
- * fragmented is not, and dropped.
+ * fragmented is not, and dropped, as is a later fragment (RFC 1122, section 3.2.2).
  */
 always_inline int too_big4(struct xdp_md *ctx, const struct packet *p)
 {
@@ -137,7 +155,8 @@ always_inline int too_big4(struct xdp_md *ctx, const struct packet *p)
 
 	if ((void *)(ip + 1) > data_end(ctx) || p->length < QUOTE)
 		return DROP_TOO_BIG;
-	if (!(ip->frag_off & bpf_htons(IPV4_DONT_FRAGMENT)) || !may_send_error())
+	if (!(ip->frag_off & bpf_htons(IPV4_DONT_FRAGMENT)) ||
+	    p->fragment == LATER_FRAGMENT || !is_host4(ip->saddr) || !may_send_error())
 		return DROP_TOO_BIG;
 	source = ip->saddr;
 	destination = ip->daddr;
@@ -174,7 +193,8 @@ always_inline int too_big6(struct xdp_md *ctx, const struct packet *p)
 	struct in6_addr source, destination;
 	__u64 sum;
 
-	if ((void *)(ip + 1) > data_end(ctx) || p->length < QUOTE || !may_send_error())
+	if ((void *)(ip + 1) > data_end(ctx) || p->length < QUOTE ||
+	    !is_host6(&ip->saddr) || !may_send_error())
 		return DROP_TOO_BIG;
 	source = ip->saddr;
 	destination = ip->daddr;

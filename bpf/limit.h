@@ -22,6 +22,8 @@ always_inline int take_token(const struct service *s, const struct bucket_key *k
 		__u64 old = *(volatile __u64 *)due;
 		__u64 next = (old > now ? old : now) + interval;
 
+		if (old > now + ahead) /* since the limit was another */
+			__sync_val_compare_and_swap(due, old, now + ahead);
 		if (next - now > ahead)
 			return DROP_RATE_LIMITED;
 		if (__sync_val_compare_and_swap(due, old, next) == old)

@@ -204,7 +204,7 @@ always_inline int keep_reply(void *replies, const struct ports *key,
 	return 0;
 }
 
-/* Confirms or restores the flow that a reply belongs to. */
+/* Confirms or restores the flow that a reply belongs to, unless it left the backend. */
 always_inline void keep_flow(void *flows, const struct ports *key,
 			     const struct flow *value)
 {
@@ -212,7 +212,8 @@ always_inline void keep_flow(void *flows, const struct ports *key,
 
 	if (!flow)
 		bpf_map_update_elem(flows, key, value, BPF_NOEXIST);
-	else if (value->state == FLOW_CLOSING)
+	else if (value->state == FLOW_CLOSING && flow->backend == value->backend &&
+		 flow->nat_port == value->nat_port)
 		flow->state = FLOW_CLOSING;
 }
 

@@ -86,6 +86,14 @@ always_inline int parse4(const struct xdp_md *ctx, struct packet *p, struct tupl
 	return p->fragment == LATER_FRAGMENT ? NEXT : parse_ports(ctx, p, &t->ports);
 }
 
+/* The IPv6 extension headers that may come before ports. */
+always_inline int is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_ROUTING || next == IPPROTO_AH ||
+	       next == IPPROTO_FRAGMENT;
+}
+
 /* A fragment header is followed by no header when the fragment is a later one. */
 always_inline int is_later(const struct extension *fragment)
 {
@@ -108,9 +116,7 @@ __noinline long find_transport(struct xdp_md *ctx, __u32 offset, __u8 next)
 
 		if (has_ports(next))
 			return fragment << 32 | next << 16 | offset;
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_ROUTING && next != IPPROTO_AH &&
-		    next != IPPROTO_FRAGMENT)
+		if (!is_extension(next))
 			return -(fragment ? PASS_FRAGMENT : PASS_NO_SERVICE);
 		if (offset > MAX_L4)
 			return -PASS_EXTENSION_HEADERS;
@@ -123,7 +129,8 @@ __noinline long find_transport(struct xdp_md *ctx, __u32 offset, __u8 next)
 			if (fragment)
 				return -PASS_EXTENSION_HEADERS;
 			fragment = offset;
-			if (is_later(e) && e->next != IPPROTO_ICMPV6)
+			if (is_later(e) &&
+			    (has_ports(e->next) || is_extension(e->next)))
 				return fragment << 32 | e->next << 16 | offset;
 			offset += sizeof(*e);
 		} else if (next == IPPROTO_AH) {

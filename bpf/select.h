@@ -12,13 +12,29 @@
 always_inline int take(struct packet *p, struct choice *c, __u32 index,
 		       struct backend *backend, struct flow *flow, enum cause cause)
 {
+	/* Before the rest, for it is written after it. */
+	__u32 ifindex = *(volatile const __u32 *)&backend->hop.ifindex;
+
 	c->index = index;
 	c->backend = backend;
 	c->flow = flow;
 	p->hop = backend->hop;
+	p->hop.ifindex = ifindex;
 	p->verdict.backend = index;
 	p->verdict.cause = cause;
-	return p->hop.ifindex ? NEXT : DROP_NEXT_HOP_UNRESOLVED;
+	return ifindex ? NEXT : DROP_NEXT_HOP_UNRESOLVED;
+}
+
+/* The backend that is remembered for a packet, if it is one of the packet's service:
+ * what is remembered may be from before the service was there, when another one
+ * had its address and port, in another mode perhaps.
+ */
+always_inline struct backend *recall(const struct packet *p, __u32 index,
+				     __u16 generation)
+{
+	struct backend *b = serving(index, generation);
+
+	return b && b->service == p->verdict.service ? b : NULL;
 }
 
 /* Has a new flow meet its second slot if that has less load. One that came before
@@ -82,7 +98,7 @@ always_inline int choose(struct packet *p, struct choice *c, struct flow *flow)
 	struct backend *backend;
 
 	if (flow && !reopens(flow, p, c->service)) {
-		backend = serving(flow->backend, flow->generation);
+		backend = recall(p, flow->backend, flow->generation);
 		if (backend)
 			return take(p, c, flow->backend, backend, flow,
 				    p->verdict.cause);
@@ -101,7 +117,7 @@ always_inline int is_new(const struct packet *p, const struct choice *c)
 }
 
 /* The same as choose for a packet of a client: one of QUIC goes first of all to the
- * backend that its connection ID names.
+ * backend that its connection ID names. Only nat remembers that.
  */
 always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice *c,
 			     struct flow *flow)
@@ -113,7 +129,7 @@ always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice
 	if (c->service->flags & SERVICE_QUIC)
 		server = find_server(ctx, p, c->service);
 	if (server)
-		backend = serving(server->backend, server->generation);
+		backend = recall(p, server->backend, server->generation);
 	if (!backend) {
 		result = choose(p, c, flow);
 		p->new_flow = is_new(p, c);
@@ -122,6 +138,7 @@ always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice
 	if (flow && (flow->backend != server->backend ||
 		     flow->generation != server->generation))
 		flow = NULL;
+	p->new_flow = !flow && c->service->mode == MODE_NAT;
 	return take(p, c, server->backend, backend, flow, CAUSE_CONNECTION_ID);
 }
 

@@ -22,8 +22,9 @@ func (r rules) create(m *Manifest, s Service) (Service, error) {
 	if err := s.complete(r.defaults); err != nil {
 		return Service{}, &FieldError{Path: err.Path, Service: s.Name, Problem: err.Problem}
 	}
+	before := m.usage()
 	m.Services = append(m.Services, s)
-	return s, r.check(m)
+	return s, r.check(m, before)
 }
 
 // update changes a service and returns it as it is then.
@@ -134,8 +135,9 @@ func (r rules) change(m *Manifest, ref string, edit func(*Service) error) (Servi
 	if err := s.complete(r.defaults); err != nil {
 		return Service{}, &FieldError{Path: err.Path, Service: m.Services[i].Name, Problem: err.Problem}
 	}
+	before := m.usage()
 	m.Services[i] = s
-	return s, r.check(m)
+	return s, r.check(m, before)
 }
 
 // apply makes the listed services what is listed and says what that changes.
@@ -154,7 +156,7 @@ func (r rules) apply(m *Manifest, request ApplyRequest) (ApplyResult, error) {
 		}
 	}
 	slices.Sort(result.Kept)
-	if err := r.check(&next); err != nil {
+	if err := r.check(&next, m.usage()); err != nil {
 		return ApplyResult{}, err
 	}
 	result.Changes = append(result.Changes, difference(m.Services, next.Services)...)
@@ -198,11 +200,31 @@ func (s *Service) adoptNames(present *Service) {
 	}
 }
 
-// check looks at what concerns several services. All of them are complete.
-func (r rules) check(m *Manifest) error {
+// usage is what a desired state takes of the limits.
+type usage struct {
+	services int // and named sets of backends: each has a table in the kernel's array of services
+	backends int
+}
+
+func (m *Manifest) usage() usage {
+	var u usage
+	for i := range m.Services {
+		sets := make(map[string]bool)
+		for _, b := range m.Services[i].Backends {
+			sets[b.Set] = true
+		}
+		delete(sets, "") // its table is the service's own
+		u.services += 1 + len(sets)
+		u.backends += len(m.Services[i].Backends)
+	}
+	return u
+}
+
+// check looks at what concerns several services. All of them are complete. What was beyond a limit before, which
+// may have been lowered meanwhile, may stay so as long as it does not grow.
+func (r rules) check(m *Manifest, before usage) error {
 	names := make(map[string]bool, len(m.Services))
 	keys := make(map[dataplane.ServiceKey]string, len(m.Services))
-	backends := 0
 	for i := range m.Services {
 		s := &m.Services[i]
 		if names[s.Name] {
@@ -212,13 +234,13 @@ func (r rules) check(m *Manifest) error {
 			return tag(ErrConflict, "service %q cannot have %s, which is that of service %q", s.Name, s.Key(), other)
 		}
 		names[s.Name], keys[s.Key()] = true, s.Name
-		backends += len(s.Backends)
 	}
-	if limit := int(r.limits.Services); len(m.Services) > limit {
-		return tag(ErrInvalid, "%d services are more than the %d of limits.services", len(m.Services), limit)
+	after := m.usage()
+	if limit := int(r.limits.Services); after.services > max(limit, before.services) {
+		return tag(ErrInvalid, "%d services and sets of backends are more than the %d of limits.services", after.services, limit)
 	}
-	if limit := int(r.limits.Backends); backends > limit {
-		return tag(ErrInvalid, "%d backends are more than the %d of limits.backends", backends, limit)
+	if limit := int(r.limits.Backends); after.backends > max(limit, before.backends) {
+		return tag(ErrInvalid, "%d backends are more than the %d of limits.backends", after.backends, limit)
 	}
 	return nil
 }

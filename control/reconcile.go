@@ -420,7 +420,7 @@ func (e evaluation) serviceState(s *Service, failure error, unresolved bool) Ser
 		lost = lost || s.Backends[i].State == StateUp && e.backends[i].state != StateUp
 	}
 	switch {
-	case failure != nil, slices.Contains(slices.Collect(maps.Values(serving)), false):
+	case failure != nil, len(s.Backends) == 0, slices.Contains(slices.Collect(maps.Values(serving)), false):
 		return ServiceFailed
 	case len(e.panicked) > 0:
 		return ServicePanic

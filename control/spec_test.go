@@ -234,6 +234,61 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Named sets of backends count as services. When a limit was lowered below what is there, what shrinks or stays
+// is allowed, and only what grows is refused.
+func TestLimits(t *testing.T) {
+	backend := func(m *Manifest, n byte, set string) error {
+		_, err := testRules().addBackend(m, "web", Backend{Address: netip.AddrFrom4([4]byte{198, 51, 100, n}), Set: set})
+		return err
+	}
+	full := apply(t, testRules(), Manifest{}, parse(t, web), false)
+	for n, set := range []string{"a", "b", "c"} { // with the service that is all of limits.services
+		if err := backend(&full, byte(10+n), set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := backend(&full, 13, "c"); err != nil {
+		t.Errorf("one more backend of a set that is there: %v", err)
+	}
+	lowered := rules{defaults: builtinDefaults, limits: dataplane.Limits{Services: 2, Backends: 3}}
+	without := full.clone()
+	without.Services[0].Backends = without.Services[0].Backends[:5]
+	for name, test := range map[string]struct {
+		change  func(m *Manifest) error
+		refused string
+	}{
+		"one more set": {func(m *Manifest) error {
+			_, err := testRules().updateBackend(m, "web", "one", BackendPatch{Set: new("d")})
+			return err
+		}, "5 services and sets of backends are more than the 4 of limits.services"},
+		"one more service": {func(m *Manifest) error {
+			_, err := testRules().create(m, parse(t, "services: [{address: 192.0.2.8}]").Services[0])
+			return err
+		}, "5 services and sets of backends"},
+		"one backend less": {func(m *Manifest) error { return lowered.removeBackend(m, "web", "one") }, ""},
+		"a manifest with one backend less": {func(m *Manifest) error {
+			_, err := lowered.apply(m, ApplyRequest{Services: without.Services})
+			return err
+		}, ""},
+		"another weight": {func(m *Manifest) error {
+			_, err := lowered.updateBackend(m, "web", "one", BackendPatch{Weight: new(1)})
+			return err
+		}, ""},
+		"one backend more": {func(m *Manifest) error {
+			_, err := lowered.addBackend(m, "web", Backend{Address: netip.MustParseAddr("198.51.100.20")})
+			return err
+		}, "7 backends are more than the 3 of limits.backends"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := full.clone()
+			err := test.change(&m)
+			if (err != nil) != (test.refused != "") || err != nil && !(errors.Is(err, ErrInvalid) && strings.Contains(err.Error(), test.refused)) {
+				t.Errorf("error is %v, want %q", err, test.refused)
+			}
+		})
+	}
+}
+
 // Services and backends are found by name or address.
 func TestReferences(t *testing.T) {
 	m := apply(t, testRules(), Manifest{}, parse(t, web+`

@@ -204,6 +204,8 @@ func (s *ServiceStatus) problems() []string {
 	switch {
 	case s.Error != "":
 		add("%s", s.Error)
+	case len(s.Backends) == 0:
+		add("it has no backends: `sluice backend add %s ADDRESS[:PORT]` adds one", s.Name)
 	case s.State == ServicePanic:
 		add("every backend is unhealthy, so all are used")
 	case s.State == ServiceFailed:

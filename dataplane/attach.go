@@ -1,11 +1,10 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -20,8 +19,8 @@ import (
 
 // Folders below the pin path.
 const (
-	linksFolder = "links" // of the balancer, by interface
-	decapFolder = "decap" // of the decapsulating program, by interface
+	linksFolder = "links" // of the balancer
+	decapFolder = "decap" // of the decapsulating program
 )
 
 // maxDevices is the number of interfaces that packets can leave by.
@@ -30,6 +29,7 @@ const maxDevices = 4096
 // attachment is a program on an interface.
 type attachment struct {
 	index  int
+	name   string // the last one known: interfaces are renamed
 	reason string
 	link   link.Link // nil where the interface is shared, see share.go
 }
@@ -41,7 +41,9 @@ type balancerForms struct {
 }
 
 // Attach puts the balancer on an interface, in the network namespace of the calling thread. Where it is
-// already, only the program is replaced, between two packets.
+// already, only the program is replaced, between two packets. Only where it is there in another mode than the one
+// asked for it is taken off first: packets pass it by for some milliseconds. An interface that refuses the mode
+// keeps the old one, with an error.
 func (d *Dataplane) Attach(name string, mode XDPMode) (Interface, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -54,45 +56,77 @@ func (d *Dataplane) Attach(name string, mode XDPMode) (Interface, error) {
 		attachOne = d.attachShared
 	}
 	a, err := attachOne(netdev, mode)
+	if a != nil {
+		d.note(a)
+	}
 	if err != nil {
 		return Interface{}, err
 	}
-	d.forget(name) // by its old handle
-	d.links[name] = a
 	d.openDevice(a.index)
-	return d.inspect(name, a)
+	return d.inspect(a)
 }
 
 func (d *Dataplane) attachAlone(netdev *net.Interface, mode XDPMode) (*attachment, error) {
 	if err := d.stopSharing(netdev); err != nil {
 		return nil, err
 	}
-	return attach(netdev, mode, d.balancer.alone, d.linkPin(netdev.Name))
+	return attach(netdev, mode, d.running.alone, d.linksPath())
 }
 
 // Detach takes the balancer off an interface; packets then go to the host's own stack.
 func (d *Dataplane) Detach(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
-	if a := d.links[name]; a != nil && a.link == nil {
-		err = d.unshare(a.index)
+	var errs []error
+	for _, a := range d.links {
+		if a.currentName() != name {
+			continue
+		}
+		if a.link == nil {
+			errs = append(errs, d.unshare(a.index))
+		} else {
+			errs = append(errs, removeLink(a.link))
+		}
+		delete(d.links, a.index)
 	}
-	d.forget(name)
-	return errors.Join(err, unpinLink(d.linkPin(name)))
+	return errors.Join(errs...)
 }
 
-// linkPin is where the link to an interface that is not shared is pinned.
-func (d *Dataplane) linkPin(name string) string {
-	return filepath.Join(d.options.PinPath, linksFolder, name)
+// linksPath is where the links to interfaces that are not shared are pinned.
+func (d *Dataplane) linksPath() string { return filepath.Join(d.options.PinPath, linksFolder) }
+
+// note makes an attachment known, in place of earlier ones to the same interface, or to one of the same name that
+// is gone. d.mu must be held.
+func (d *Dataplane) note(a *attachment) {
+	for index, old := range d.links {
+		if index == a.index || old.currentName() == a.name {
+			d.forget(index)
+		}
+	}
+	d.links[a.index] = a
 }
 
 // forget lets go of an interface, whose program stays.
-func (d *Dataplane) forget(name string) {
-	if a := d.links[name]; a != nil && a.link != nil {
+func (d *Dataplane) forget(index int) {
+	if a := d.links[index]; a != nil && a.link != nil {
 		a.link.Close()
 	}
-	delete(d.links, name)
+	delete(d.links, index)
+}
+
+// currentName is what the interface is called now, or was called last.
+func (a *attachment) currentName() string {
+	a.name = cmp.Or(nameOf(a.index), a.name)
+	return a.name
+}
+
+// nameOf returns the name of an interface, "" when it is gone.
+func nameOf(index int) string {
+	netdev, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return ""
+	}
+	return netdev.Name
 }
 
 // Interfaces lists where the balancer is attached, sorted by name. One that vanished is not up.
@@ -100,19 +134,20 @@ func (d *Dataplane) Interfaces() []Interface {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	interfaces := make([]Interface, 0, len(d.links))
-	for _, name := range slices.Sorted(maps.Keys(d.links)) {
-		i, err := d.inspect(name, d.links[name])
+	for _, a := range d.links {
+		i, err := d.inspect(a)
 		if err != nil {
-			i = Interface{Name: name, Reason: err.Error()}
+			i = Interface{Name: a.currentName(), Reason: err.Error()}
 		}
 		interfaces = append(interfaces, i)
 	}
+	slices.SortFunc(interfaces, func(a, b Interface) int { return cmp.Compare(a.Name, b.Name) })
 	return interfaces
 }
 
 // inspect tells how the balancer is attached, and fails when it is not any more.
-func (d *Dataplane) inspect(name string, a *attachment) (Interface, error) {
-	i, err := describeInterface(name, a)
+func (d *Dataplane) inspect(a *attachment) (Interface, error) {
+	i, err := a.describe()
 	if err != nil {
 		return i, err
 	}
@@ -130,20 +165,19 @@ var errTakenOff = errors.New("another tool took the balancer off")
 // adoptLinks takes over the interfaces that an earlier process attached to. Their programs are replaced by
 // Attach.
 func (d *Dataplane) adoptLinks() error {
-	folder := filepath.Join(d.options.PinPath, linksFolder)
-	names, err := pins(folder)
+	links, err := pinnedLinks(d.linksPath())
+	for _, l := range links {
+		index := linkIndex(l)
+		d.links[index] = &attachment{link: l, index: index, name: nameOf(index), reason: asBefore}
+	}
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		l, err := link.LoadPinnedLink(filepath.Join(folder, name), nil)
-		if err != nil {
-			return fmt.Errorf("adopting the program on %s: %w", name, err)
-		}
-		d.links[name] = &attachment{link: l, index: linkIndex(l)}
-	}
 	return d.adoptShared()
 }
+
+// asBefore is the reason of what was there before, when it is not native.
+const asBefore = "as it was attached before"
 
 func interfaceByName(name string) (*net.Interface, error) {
 	netdev, err := net.InterfaceByName(name)
@@ -153,69 +187,63 @@ func interfaceByName(name string) (*net.Interface, error) {
 	return netdev, nil
 }
 
-// linkIndex returns the interface's index, 0 when the interface is gone.
-func linkIndex(l link.Link) int {
-	info, err := l.Info()
-	if err != nil || info.XDP() == nil {
-		return 0
-	}
-	return int(info.XDP().Ifindex)
-}
-
-// attach puts a program on an interface and pins the link, or replaces the program of the link that is
-// pinned there.
-func attach(netdev *net.Interface, mode XDPMode, program *ebpf.Program, pin string) (*attachment, error) {
-	name := netdev.Name
-	if a, err := replace(program, pin, netdev.Index); a != nil || err != nil {
-		return a, err
-	}
-	a := &attachment{index: netdev.Index}
-	var err error
-	if a.link, a.reason, err = attachNew(netdev, mode, program); err != nil {
+// attach puts a program on an interface and pins the link in a folder, or replaces the program of the link that
+// is pinned there. With an error it may return an attachment, which stays.
+func attach(netdev *net.Interface, mode XDPMode, program *ebpf.Program, folder string) (*attachment, error) {
+	old, err := findLink(folder, netdev.Index)
+	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(pin), 0o700); err != nil {
-		return nil, errors.Join(err, a.link.Close())
+	if old == nil {
+		return attachNew(netdev, mode, program, folder)
 	}
-	if err := a.link.Pin(pin); err != nil {
-		return nil, errors.Join(fmt.Errorf("pinning the program on %s: %w", name, err), a.link.Close())
+	a := &attachment{index: netdev.Index, name: netdev.Name, reason: asBefore, link: old}
+	now, err := a.describe()
+	if err == nil && mode != XDPAuto && mode != now.Mode {
+		return a.reattach(netdev, now.Mode, mode, program, folder)
+	}
+	if err == nil {
+		err = old.Update(program)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("replacing the program on %s: %w", netdev.Name, err), old.Close())
 	}
 	return a, nil
 }
 
-// replace updates the pinned link of an interface. It returns nothing when there is none, and removes one
-// whose interface is gone.
-func replace(program *ebpf.Program, pin string, index int) (*attachment, error) {
-	l, err := link.LoadPinnedLink(pin, nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+// reattach puts a program on an interface in another mode than the one it is there in: the kernel wants it off
+// first. Where the interface refuses, the program comes back in the old mode.
+func (a *attachment) reattach(netdev *net.Interface, from, to XDPMode, program *ebpf.Program, folder string) (*attachment, error) {
+	if err := removeLink(a.link); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("adopting %s: %w", pin, err)
+	fresh, err := attachNew(netdev, to, program, folder)
+	if err == nil {
+		return fresh, nil
 	}
-	if linkIndex(l) != index {
-		l.Close()
-		return nil, unpinLink(pin)
-	}
-	if err := l.Update(program); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("replacing the program of %s: %w", pin, err)
-	}
-	return &attachment{link: l, index: index, reason: "as it was attached before"}, nil
+	back, failure := attachNew(netdev, from, program, folder)
+	return back, errors.Join(err, failure)
 }
 
-// attachNew attaches in the mode asked for. With XDPAuto a driver without XDP gets the generic mode, and
-// the reason is returned.
-func attachNew(netdev *net.Interface, mode XDPMode, program *ebpf.Program) (l link.Link, reason string, err error) {
-	reason, err = inMode(mode, func(generic bool) error {
+// attachNew attaches in the mode asked for. With XDPAuto a driver without XDP gets the generic mode.
+func attachNew(netdev *net.Interface, mode XDPMode, program *ebpf.Program, folder string) (*attachment, error) {
+	a := &attachment{index: netdev.Index, name: netdev.Name}
+	var err error
+	a.reason, err = inMode(mode, func(generic bool) error {
 		flags := link.XDPDriverMode
 		if generic {
 			flags = link.XDPGenericMode
 		}
-		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: netdev.Index, Flags: flags})
+		a.link, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: netdev.Index, Flags: flags})
 		return err
 	})
-	return l, reason, explain(netdev, err)
+	if err != nil {
+		return nil, explain(netdev, err)
+	}
+	if err := pinLink(a.link, folder, netdev.Index); err != nil {
+		return nil, errors.Join(fmt.Errorf("pinning the program on %s: %w", netdev.Name, err), a.link.Close())
+	}
+	return a, nil
 }
 
 // inMode attaches in the mode asked for, and tells why it is generic.
@@ -258,39 +286,16 @@ func root(err error) error {
 	return err
 }
 
-// describeInterface asks the kernel about an interface by its index.
-func describeInterface(name string, a *attachment) (Interface, error) {
+// describe asks the kernel about the interface by its index.
+func (a *attachment) describe() (Interface, error) {
 	l, err := netlink.LinkByIndex(a.index)
 	if err != nil {
 		return Interface{}, fmt.Errorf("interface is gone: %w", err)
 	}
-	i := Interface{Name: name, Index: a.index, Mode: XDPNative, Up: l.Attrs().OperState != netlink.OperDown}
+	a.name = l.Attrs().Name
+	i := Interface{Name: a.name, Index: a.index, Mode: XDPNative, Up: l.Attrs().OperState != netlink.OperDown}
 	if xdp := l.Attrs().Xdp; xdp != nil && xdp.AttachMode == nl.XDP_ATTACHED_SKB {
 		i.Mode, i.Reason = XDPGeneric, a.reason
 	}
 	return i, nil
-}
-
-func unpinLink(pin string) error {
-	l, err := link.LoadPinnedLink(pin, nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(l.Unpin(), l.Close())
-}
-
-// unpinLinks removes all pinned links of a folder, and the folder.
-func unpinLinks(folder string) error {
-	names, err := pins(folder)
-	errs := []error{err}
-	for _, name := range names {
-		errs = append(errs, unpinLink(filepath.Join(folder, name)))
-	}
-	if err := os.Remove(folder); !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }

@@ -1,7 +1,9 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -30,13 +32,15 @@ func TestAttach(t *testing.T) {
 	if asked, err := h.Attach("eth1", XDPGeneric); err != nil || asked.Mode != XDPGeneric || asked.Reason != "asked for" {
 		t.Errorf("eth1 is %+v, %v", asked, err)
 	}
-	if _, err := h.Attach("br0", XDPNative); err != nil {
-		t.Errorf("attaching again keeps what is there: %v", err)
+	for range 2 {
+		if _, err := h.Attach("br0", XDPNative); err == nil || !strings.Contains(err.Error(), "xdp-mode auto") {
+			t.Errorf("native XDP on a bridge: error is %v", err)
+		}
+	}
+	if !hasXDP(t, "br0") {
+		t.Error("the bridge has lost the program to a mode that it does not have")
 	}
 	must(t, h.Detach("br0"))
-	if _, err := h.Attach("br0", XDPNative); err == nil || !strings.Contains(err.Error(), "xdp-mode auto") {
-		t.Errorf("native XDP on a bridge: error is %v", err)
-	}
 	if _, err := h.Attach("eth9", XDPAuto); err == nil || !strings.Contains(err.Error(), "eth9") {
 		t.Errorf("no such interface: error is %v", err)
 	}
@@ -97,6 +101,129 @@ func TestAttachComesBack(t *testing.T) {
 	index := addInterface(t, "eth0", clientsMAC)
 	if i, err := h.Attach("eth0", XDPAuto); err != nil || i.Index != index || !hasXDP(t, "eth0") {
 		t.Errorf("attached to %+v, %v", i, err)
+	}
+}
+
+// Another mode than the one that the program is there in is had by attaching it anew; auto takes what is there.
+func TestAttachInOtherMode(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	for _, step := range []struct{ ask, want XDPMode }{
+		{XDPAuto, XDPNative}, {XDPGeneric, XDPGeneric}, {XDPAuto, XDPGeneric}, {XDPNative, XDPNative}, {XDPNative, XDPNative},
+	} {
+		i, err := h.Attach("eth0", step.ask)
+		if err != nil || i.Mode != step.want || len(h.Interfaces()) != 1 {
+			t.Errorf("asked for %s: %+v, %v", step.ask, i, err)
+		}
+		must(t, h.Close())
+		h.Dataplane = openTest(t, options)
+	}
+}
+
+// An interface that was renamed keeps its program, for the process that attached it and for the next one, and so
+// does one that got the old name.
+func TestAttachRenamed(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	_, err := h.Attach("eth0", XDPAuto)
+	must(t, err)
+	_, err = h.Attach("eth1", XDPAuto)
+	must(t, err)
+	before := programOn(t, "eth0")
+	rename(t, "eth0", "wan.0")
+	rename(t, "eth1", "eth0")
+	wantNamed := func() {
+		t.Helper()
+		if list := h.Interfaces(); len(list) != 2 || list[0].Index != h.servers || list[0].Name != "eth0" || list[1].Index != h.clients || list[1].Name != "wan.0" {
+			t.Errorf("interfaces are %+v", list)
+		}
+	}
+	wantNamed()
+	must(t, h.Close())
+	h.Dataplane = openTest(t, options)
+	wantNamed()
+	for _, name := range []string{"wan.0", "eth0"} {
+		if _, err := h.Attach(name, XDPAuto); err != nil || programOn(t, name) == before {
+			t.Errorf("the program on %s was not replaced: %v", name, err)
+		}
+	}
+	wantNamed()
+	must(t, h.Detach("wan.0"))
+	must(t, h.Detach("eth0"))
+	if hasXDP(t, "wan.0") || hasXDP(t, "eth0") {
+		t.Error("a program is still there")
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	l, err := netlink.LinkByName(from)
+	must(t, err)
+	must(t, netlink.LinkSetDown(l)) // as kernels before 6.2 want it
+	must(t, netlink.LinkSetName(l, to))
+	must(t, netlink.LinkSetUp(l))
+}
+
+// programOn is the ID of the program on an interface.
+func programOn(t *testing.T, name string) uint32 {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	must(t, err)
+	return l.Attrs().Xdp.ProgId
+}
+
+// An interface that is attached to while a capture runs has its packets shown, and the usual program after it.
+func TestAttachDuringCapture(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	id := func(p *ebpf.Program) ebpf.ProgramID {
+		info, err := p.Info()
+		must(t, err)
+		id, _ := info.ID()
+		return id
+	}
+	_, err := h.Attach("eth0", XDPAuto)
+	must(t, err)
+	c, err := h.Capture(Filter{})
+	must(t, err)
+	shows := id(c.objects.ShownBalancer)
+	for _, name := range []string{"eth0", "eth1"} {
+		_, err = h.Attach(name, XDPAuto)
+		must(t, err)
+		if got := ebpf.ProgramID(programOn(t, name)); got != shows {
+			t.Errorf("%s has program %d, and %d shows packets", name, got, shows)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	must(t, c.Run(ended, nil))
+	for _, name := range []string{"eth0", "eth1"} {
+		if got := ebpf.ProgramID(programOn(t, name)); got != id(h.objects.Balancer) {
+			t.Errorf("after the capture %s has program %d", name, got)
+		}
+	}
+}
+
+// A first start that comes to nothing leaves nothing, so the next one may have other limits; what is used stays.
+func TestFirstStartFails(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	if _, err := h.Attach("eth9", XDPAuto); err == nil {
+		t.Fatal("attached to an interface that is not there")
+	}
+	must(t, h.Close())
+	if _, err := os.Stat(options.PinPath); !os.IsNotExist(err) {
+		t.Errorf("the pin path is still there: %v", err)
+	}
+	options.Limits.Flows *= 2
+	d := openTest(t, options)
+	_, err := d.Attach("eth0", XDPAuto)
+	must(t, err)
+	must(t, d.Close())
+	d = openTest(t, options)
+	must(t, d.Detach("eth0"))
+	must(t, d.Close())
+	if !isPinnedTo(options.PinPath) {
+		t.Error("what an earlier process pinned is gone")
 	}
 }
 

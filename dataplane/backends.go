@@ -118,9 +118,10 @@ func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
 	}
 }
 
-// writeHop copies a next hop into the record of a backend, in stores of 8 bytes. A neighbour's new MAC
-// is one of them. Another interface takes three: while they are made, a packet may leave by the old
-// interface with the new MAC, or the reverse, which its switch drops.
+// writeHop copies a next hop into the record of a backend, in stores of 8 bytes, the one with the interface
+// last: a record without one gets it when all else is there. A neighbour's new MAC is one store. Another
+// interface takes three: while they are made, a packet may leave by the old interface with the new MAC, which
+// its switch drops.
 func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
 	record := &d.backends.items[index]
 	updated := *record
@@ -143,9 +144,13 @@ func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
 	}
 	const stores = int(unsafe.Offsetof(record.Port)) / 8 // the hop and both addresses
 	from, to := (*[stores]uint64)(unsafe.Pointer(&updated)), (*[stores]uint64)(unsafe.Pointer(record))
+	const last = int(unsafe.Offsetof(record.Hop.Ifindex)) / 8
 	for i := range stores {
-		atomic.StoreUint64(&to[i], from[i])
+		if i != last {
+			atomic.StoreUint64(&to[i], from[i])
+		}
 	}
+	atomic.StoreUint64(&to[last], from[last])
 }
 
 // openDevice lets packets leave by an interface. The kernel takes it out again when it removes the

@@ -193,8 +193,9 @@ func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 // replacePrograms has all interfaces run a program, each from one packet to the next.
 // d.mu must be held.
 func (d *Dataplane) replacePrograms(balancer balancerForms) error {
+	d.running = balancer
 	var errs []error
-	for name, a := range d.links {
+	for _, a := range d.links {
 		var err error
 		if a.link != nil {
 			err = a.link.Update(balancer.alone)
@@ -202,7 +203,7 @@ func (d *Dataplane) replacePrograms(balancer balancerForms) error {
 			err = d.share(a.index, false, balancer.shared)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("replacing the program on %s: %w", name, err))
+			errs = append(errs, fmt.Errorf("replacing the program on %s: %w", a.name, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -220,10 +221,8 @@ func (c *Capture) captured(e *balancerEvent) Captured {
 		BeforeLength: int(e.Before),
 		AfterLength:  int(e.After),
 	}
-	for name, a := range d.links {
-		if a.index == int(e.Ifindex) {
-			shown.Interface = name
-		}
+	if a := d.links[int(e.Ifindex)]; a != nil {
+		shown.Interface = a.name
 	}
 	if err := c.objects.CaptureLost.Get(&shown.Lost); err != nil {
 		d.log.Error("cannot read how many packets were not shown", "error", err)

@@ -56,13 +56,14 @@ type Dataplane struct {
 	mu        sync.Mutex
 	objects   liveObjects
 	balancer  balancerForms
+	running   balancerForms // on the interfaces: balancer, or while a capture runs that of the capture
 	services  mapped[balancerService]
 	slots     mapped[balancerSlot]
 	ticks     mapped[uint16] // of slots
 	olders    mapped[balancerOlder]
 	backends  mapped[balancerBackend]
 	loads     mapped[balancerLoad]
-	links     map[string]*attachment
+	links     map[int]*attachment // by the interface's index
 	state     map[ServiceKey]*serviceState
 	hops      map[netip.Addr]*hopUsers
 	freeIndex struct{ services, backends *indices }
@@ -70,7 +71,10 @@ type Dataplane struct {
 	builder   maglev.Builder
 	scratch   []uint16
 	capturing bool
+	first     bool // nothing was pinned before
 	stats     Stats
+
+	tracing sync.Mutex // held during a trace, before mu
 
 	retired    []*retired
 	retirement chan struct{}
@@ -103,7 +107,7 @@ func Open(options Options) (*Dataplane, error) {
 	d := &Dataplane{
 		options:    options,
 		log:        cmp.Or(options.Logger, slog.Default()),
-		links:      make(map[string]*attachment),
+		links:      make(map[int]*attachment),
 		state:      make(map[ServiceKey]*serviceState),
 		hops:       make(map[netip.Addr]*hopUsers),
 		retirement: make(chan struct{}, 1),
@@ -129,6 +133,7 @@ func (d *Dataplane) open() (err error) {
 		if err := preparePinPath(d.options.PinPath); err != nil {
 			return err
 		}
+		d.first = !isPinnedTo(d.options.PinPath)
 	}
 	if err := d.load(); err != nil {
 		return err
@@ -193,6 +198,7 @@ func (d *Dataplane) load() error {
 			return err
 		}
 	}
+	d.running = d.balancer
 	if d.services, err = mapArray[balancerService](d.objects.Services); err != nil {
 		return err
 	}
@@ -284,7 +290,8 @@ func (l Limits) withDefaults() Limits {
 }
 
 // Close stops following the network and lets go of the kernel's objects. They stay pinned and attached:
-// packets keep flowing as they did at this moment. Further calls do nothing.
+// packets keep flowing as they did at this moment. Only what Open has pinned first, and nothing uses, is
+// removed: a first start that fails binds nobody to its limits. Further calls do nothing.
 func (d *Dataplane) Close() (err error) {
 	d.closing.Do(func() { err = d.close() })
 	return err
@@ -304,9 +311,13 @@ func (d *Dataplane) close() error {
 		errs = append(errs, d.replacePrograms(d.balancer))
 		d.capturing = false
 	}
+	if d.first && len(d.links) == 0 && len(d.state) == 0 {
+		errs = append(errs, unpinMaps(d.options.PinPath))
+		_ = os.Remove(d.options.PinPath) // not when there is more in it
+	}
 	errs = append(errs, d.services.close(), d.slots.close(), d.ticks.close(), d.olders.close(), d.backends.close(), d.loads.close())
-	for name := range d.links {
-		d.forget(name)
+	for index := range d.links {
+		d.forget(index)
 	}
 	errs = append(errs, d.balancer.shared.Close()) // of nil too
 	if d.grace != nil {
@@ -328,11 +339,19 @@ func Unload(pinPath string) error {
 	if !onBPF(pinPath) {
 		return fmt.Errorf("%s is not in a BPF file system: nothing of Sluice is there", pinPath)
 	}
+	return errors.Join(
+		unloadShared(pinPath),
+		removeLinks(filepath.Join(pinPath, linksFolder)), removeLinks(filepath.Join(pinPath, decapFolder)),
+		unpinMaps(pinPath), os.Remove(pinPath))
+}
+
+// unpinMaps removes the maps that Open has pinned.
+func unpinMaps(pinPath string) error {
 	spec, err := loadBalancer()
 	if err != nil {
 		return err
 	}
-	errs := []error{unloadShared(pinPath), unpinLinks(filepath.Join(pinPath, linksFolder)), unpinLinks(filepath.Join(pinPath, decapFolder))}
+	var errs []error
 	for name := range spec.Maps {
 		if !isPinned(name) {
 			continue
@@ -341,7 +360,13 @@ func Unload(pinPath string) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, os.Remove(pinPath))...)
+	return errors.Join(errs...)
+}
+
+// isPinnedTo tells whether the maps of a balancer are pinned there.
+func isPinnedTo(pinPath string) bool {
+	_, err := os.Stat(filepath.Join(pinPath, identityMap))
+	return err == nil
 }
 
 // Stats describes the tables.

@@ -27,26 +27,36 @@ func AttachDecap(name string, mode XDPMode, pinPath string) (Interface, error) {
 		return Interface{}, fmt.Errorf("loading the decapsulator: %w", err)
 	}
 	defer objects.Close()
-	a, err := attach(netdev, mode, objects.Decap, filepath.Join(pinPath, decapFolder, name))
+	a, err := attach(netdev, mode, objects.Decap, filepath.Join(pinPath, decapFolder))
+	if a != nil {
+		defer a.link.Close()
+	}
 	if err != nil {
 		return Interface{}, err
 	}
-	defer a.link.Close()
-	return describeInterface(name, a)
+	return a.describe()
 }
 
 // DetachDecap takes the program off an interface. It returns an error that wraps os.ErrNotExist when the
 // program is not there.
 func DetachDecap(name, pinPath string) error {
-	pin := filepath.Join(pinPath, decapFolder, name)
-	if _, err := os.Stat(pin); err != nil {
-		return fmt.Errorf("no decapsulator on interface %s: %w", name, err)
+	netdev, err := interfaceByName(name)
+	if err != nil {
+		return err
 	}
-	if err := unpinLink(pin); err != nil {
+	folder := filepath.Join(pinPath, decapFolder)
+	l, err := findLink(folder, netdev.Index)
+	if err != nil {
+		return err
+	}
+	if l == nil {
+		return fmt.Errorf("no decapsulator on interface %s: %w", name, os.ErrNotExist)
+	}
+	if err := removeLink(l); err != nil {
 		return err
 	}
 	// The folders go with the last pin in them.
-	for _, folder := range []string{filepath.Dir(pin), pinPath} {
+	for _, folder := range []string{folder, pinPath} {
 		if err := os.Remove(folder); err != nil {
 			if names, _ := pins(folder); len(names) > 0 {
 				return nil

@@ -115,7 +115,12 @@ func TestAttachDecap(t *testing.T) {
 			t.Fatalf("attached as %+v", i)
 		}
 	}
-	must(t, DetachDecap("eth0", options.PinPath))
+	rename(t, "eth0", "eth1")
+	if _, err := AttachDecap("eth1", XDPAuto, options.PinPath); err != nil {
+		t.Errorf("attaching again under another name: %v", err)
+	}
+	must(t, DetachDecap("eth1", options.PinPath))
+	rename(t, "eth1", "eth0")
 	if hasXDP(t, "eth0") {
 		t.Error("the program is still there")
 	}

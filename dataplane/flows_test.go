@@ -2,9 +2,11 @@ package dataplane
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -163,6 +165,38 @@ func TestPortsAreReused(t *testing.T) {
 	}
 }
 
+// What a backend that a flow has left says of its end is not the end of the flow.
+func TestLeftBackendEndsNothing(t *testing.T) {
+	h := newNAT(t, 1)
+	s := oneBackend(ProtocolTCP, service4, ModeNAT, "198.51.100.11", 80)
+	s.Backends = append(s.Backends, Backend{Address: addr("198.51.100.12"), Port: 80})
+	in := fromClient(ProtocolTCP, client4, service4)
+	data := in
+	data.syn = false
+	h.set(t, s)
+	h.receive(t, h.clients, in.frame(t))
+	s.Backends[0].Down, s.Backends[1].Weight = true, 100
+	h.set(t, s)
+	for range 2 {
+		if got := h.backendOf(t, data); got != addr("198.51.100.12") {
+			t.Fatalf("the flow goes to %s", got)
+		}
+	}
+	s.Backends[0].Down, s.Backends[0].Weight = false, 0
+	h.set(t, s)
+	end := packet{
+		from: serverMAC(11), to: serversMAC, source: addr("198.51.100.11"), target: addr("198.51.100.1"),
+		sport: 80, dport: 5000, protocol: ProtocolTCP, rst: true,
+	}
+	action, _ := h.receive(t, h.servers, end.frame(t))
+	wantAction(t, action, xdpRedirect)
+	h.age(t, 1)
+	h.receive(t, h.clients, data.frame(t))
+	h.age(t, 60)
+	action, _ = h.receive(t, h.clients, in.fromPort(40001).frame(t))
+	wantAction(t, action, xdpDrop) // the only port is still the flow's
+}
+
 // A client that comes again from the port of a closed connection gets the same port, at once.
 func TestClientPortIsReused(t *testing.T) {
 	h := newNAT(t, 1000)
@@ -278,7 +312,9 @@ func TestAdopt(t *testing.T) {
 func TestAdoptOtherLimits(t *testing.T) {
 	options := testOptions(t)
 	inNamespace(t)
-	must(t, openTest(t, options).Close())
+	d := openTest(t, options)
+	must(t, d.SetService(udpService()))
+	must(t, d.Close())
 	options.Limits.Flows *= 2
 	if d, err := Open(options); !errors.Is(err, ErrIncompatible) {
 		t.Errorf("error is %v, want ErrIncompatible (%v)", err, d)
@@ -297,4 +333,71 @@ func TestUnload(t *testing.T) {
 		t.Errorf("the pin path is still there: %v", err)
 	}
 	must(t, Unload(options.PinPath))
+}
+
+// A flow that was remembered for every port of an address is not taken for one of a service that gets one of the
+// ports, by a mode that its backend does not have. Nor is one that an ICMP error quotes.
+func TestFlowOfAnotherService(t *testing.T) {
+	for _, mode := range []Mode{ModeNAT, ModeL2, ModeIPIP} {
+		for _, other := range []Mode{ModeNAT, ModeL2, ModeIPIP} {
+			t.Run(fmt.Sprint(mode, " to ", other), func(t *testing.T) {
+				h := newTestHost(t, testOptions(t))
+				every := oneBackend(ProtocolUDP, service4, mode, "198.51.100.11", 0)
+				every.Port = 0
+				h.set(t, every)
+				flow := fromClient(ProtocolUDP, client4, service4)
+				if got := h.backendOf(t, flow); got != addr("198.51.100.11") {
+					t.Fatalf("the flow goes to %s", got)
+				}
+				h.set(t, oneBackend(ProtocolUDP, service4, other, "198.51.100.12", 80))
+				answer := between(service4, 80, client4, 40000)
+				answer.protocol = ProtocolUDP
+				action, out := h.receive(t, h.clients, icmpFrame(t, flow, 3, 3, quote(t, answer)))
+				if other == ModeNAT {
+					wantAction(t, action, xdpPass)
+				} else if wantAction(t, action, xdpRedirect); serverOf(out[:6]) != addr("198.51.100.12") {
+					t.Errorf("an error about the flow goes to %s", serverOf(out[:6]))
+				}
+				action, out = h.receive(t, h.clients, flow.frame(t))
+				wantAction(t, action, xdpRedirect)
+				switch want := flow.towards(12); other {
+				case ModeL2:
+					wantFrame(t, out, want.frame(t))
+				case ModeIPIP:
+					wantFrame(t, out, want.inside("198.51.100.1", "198.51.100.12").frame(t))
+				case ModeNAT:
+					wantFrame(t, out, want.translated("198.51.100.1", 5000, "198.51.100.12", 80).frame(t))
+				}
+			})
+		}
+	}
+}
+
+// A bucket that an older limit has filled for long is as full as the one of now can be.
+func TestLoweredLimit(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	s := udpService(servers(fewServers, 100)...)
+	s.Limit = Limit{Rate: 1, Burst: 1000}
+	h.set(t, s)
+	in := fromClient(ProtocolUDP, client4, service4)
+	for port := range uint16(1000) {
+		action, _ := h.receive(t, h.clients, in.fromPort(port+1).frame(t))
+		wantAction(t, action, xdpRedirect)
+	}
+	s.Limit = Limit{Rate: 1000, Burst: 1000}
+	h.set(t, s)
+	before := h.due(t)
+	action, _ := h.receive(t, h.clients, in.fromPort(2000).frame(t))
+	wantAction(t, action, xdpDrop)
+	if due := h.due(t); before-due < 900*time.Second {
+		t.Errorf("the bucket lets flows pass at %s, and before at %s", due, before)
+	}
+}
+
+// due reads when the next new flow of the only source is, after the start of the machine.
+func (h *testHost) due(t *testing.T) time.Duration {
+	t.Helper()
+	var value uint64
+	must(t, h.objects.Buckets.Lookup(keys(t, h.objects.Buckets)[0], &value))
+	return time.Duration(value)
 }

@@ -258,7 +258,8 @@ func outerOf(frame []byte) []byte {
 	return frame[14:][:40]
 }
 
-// An error that a router towards the backend sends about a client's packet reaches the client, in its terms.
+// An error that a router towards the backend sends about a client's packet reaches the client, in its terms: from the
+// service, for the router may be one of a network that clients' networks know nothing of.
 func TestErrorReachesClient(t *testing.T) {
 	h := newTestHost(t, testOptions(t))
 	for name, c := range errorCases {
@@ -270,7 +271,7 @@ func TestErrorReachesClient(t *testing.T) {
 			action, out := h.receive(t, h.servers, icmpFrame(t, in, c.kind, c.code, quote(t, between(c.self, 5000, c.backend, 8080))))
 			wantAction(t, action, xdpRedirect)
 			want := in.tagged(7)
-			want.from, want.to, want.target, want.ttl = clientsMAC, clientMAC, addr(c.client), 63
+			want.from, want.to, want.source, want.target, want.ttl = clientsMAC, clientMAC, addr(c.service), addr(c.client), 63
 			wantFrame(t, out, icmpFrame(t, want, c.kind, c.code, quote(t, between(c.client, 40000, c.service, 80))))
 			h.forget(t)
 		})

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -43,28 +44,59 @@ func (d *Dataplane) setRules(st *serviceState, s Service) error {
 			wanted[rule.Prefix] = st.sets[rule.Set].index
 		}
 	}
-	var errs []error
-	for prefix, value := range wanted {
-		if old, known := st.rules[prefix]; known && old == value {
-			continue
-		}
-		if err := d.rulesOf(prefix).Put(ruleKey(st.index, prefix), value); err != nil {
-			errs = append(errs, fmt.Errorf("adding the rule for %s: %w", prefix, err))
-			continue
-		}
-		st.rules[prefix] = value
-	}
-	for prefix := range st.rules {
-		if _, ok := wanted[prefix]; ok {
-			continue
-		}
-		if err := d.rulesOf(prefix).Delete(ruleKey(st.index, prefix)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, fmt.Errorf("removing the rule for %s: %w", prefix, err))
-			continue
-		}
-		delete(st.rules, prefix)
-	}
+	err := replaceEntries(st.rules, wanted, entryChange[netip.Prefix, uint32]{
+		put:    func(p netip.Prefix, value uint32) error { return d.rulesOf(p).Put(ruleKey(st.index, p), value) },
+		remove: func(p netip.Prefix) error { return d.rulesOf(p).Delete(ruleKey(st.index, p)) },
+	})
 	d.removeUnusedSets(st)
+	if err != nil {
+		return fmt.Errorf("setting source rules: %w", err)
+	}
+	return nil
+}
+
+// entryChange changes the entries of a map.
+type entryChange[K comparable, V any] struct {
+	put    func(K, V) error
+	remove func(K) error
+}
+
+// replaceEntries makes the entries of a map, of which those of one service are known, the wanted ones. What is
+// new comes before what is old goes, or, in a map without room for both, after it.
+func replaceEntries[K, V comparable](known, wanted map[K]V, change entryChange[K, V]) error {
+	if putEntries(known, wanted, change) == nil {
+		return removeEntries(known, wanted, change)
+	}
+	return errors.Join(removeEntries(known, wanted, change), putEntries(known, wanted, change))
+}
+
+func putEntries[K, V comparable](known, wanted map[K]V, change entryChange[K, V]) error {
+	var errs []error
+	for key, value := range wanted {
+		if old, ok := known[key]; ok && old == value {
+			continue
+		}
+		if err := change.put(key, value); err != nil {
+			errs = append(errs, fmt.Errorf("adding %v: %w", key, err))
+			continue
+		}
+		known[key] = value
+	}
+	return errors.Join(errs...)
+}
+
+func removeEntries[K, V comparable](known, wanted map[K]V, change entryChange[K, V]) error {
+	var errs []error
+	for key := range known {
+		if _, ok := wanted[key]; ok {
+			continue
+		}
+		if err := change.remove(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, fmt.Errorf("removing %v: %w", key, err))
+			continue
+		}
+		delete(known, key)
+	}
 	return errors.Join(errs...)
 }
 
@@ -89,35 +121,21 @@ func ruleKey(service uint32, prefix netip.Prefix) any {
 // setServers makes the server IDs that QUIC connection IDs name backends of st by those of s. d.mu must be
 // held.
 func (d *Dataplane) setServers(st *serviceState, s Service) error {
-	wanted := make(map[ServerID]balancerServer)
+	wanted := make(map[balancerServerKey]balancerServer)
 	for _, b := range s.Backends {
 		if b.ServerID != "" {
 			index := st.backends[b.endpoint()].index
-			wanted[b.ServerID] = balancerServer{Backend: index, Generation: d.backends.items[index].Generation}
+			wanted[serverKey(st.index, b.ServerID)] = balancerServer{Backend: index, Generation: d.backends.items[index].Generation}
 		}
 	}
-	var errs []error
-	for id, server := range wanted {
-		if old, known := st.servers[id]; known && old == server {
-			continue
-		}
-		if err := d.objects.Servers.Put(serverKey(st.index, id), server); err != nil {
-			errs = append(errs, fmt.Errorf("adding server ID %s: %w", id, err))
-			continue
-		}
-		st.servers[id] = server
+	err := replaceEntries(st.servers, wanted, entryChange[balancerServerKey, balancerServer]{
+		put:    func(key balancerServerKey, server balancerServer) error { return d.objects.Servers.Put(key, server) },
+		remove: func(key balancerServerKey) error { return d.objects.Servers.Delete(key) },
+	})
+	if err != nil {
+		return fmt.Errorf("setting server IDs: %w", err)
 	}
-	for id := range st.servers {
-		if _, ok := wanted[id]; ok {
-			continue
-		}
-		if err := d.objects.Servers.Delete(serverKey(st.index, id)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, fmt.Errorf("removing server ID %s: %w", id, err))
-			continue
-		}
-		delete(st.servers, id)
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func serverKey(service uint32, id ServerID) balancerServerKey {
@@ -125,6 +143,9 @@ func serverKey(service uint32, id ServerID) balancerServerKey {
 	copy(key.Id[:], id)
 	return key
 }
+
+// String returns the bytes of the ID, with the zeros behind it, in hexadecimal.
+func (k balancerServerKey) String() string { return hex.EncodeToString(k.Id[:]) }
 
 // adoptRules reads the rules that an earlier process left, with the sets that they name, and removes those
 // of services that are gone. d.mu must be held.
@@ -164,8 +185,7 @@ func adoptRules[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*serviceSta
 	return errors.Join(errs...)
 }
 
-// adoptSet adopts the set that a rule names. What it is called is not known until the service is set, so
-// then it is replaced.
+// adoptSet adopts the set that a rule names. What it is called is not known until the service is set.
 func (d *Dataplane) adoptSet(st *serviceState, index uint32) error {
 	name := fmt.Sprintf("adopted %d", index)
 	if index == sourceDenied || index == st.index || st.sets[name] != nil {
@@ -175,7 +195,7 @@ func (d *Dataplane) adoptSet(st *serviceState, index uint32) error {
 	if !d.freeIndex.services.reserve(index) || (table.size > 0 && !d.regions.reserve(table)) {
 		return fmt.Errorf("%w: a set of backends overlaps a service: `sluice unload` removes them", ErrIncompatible)
 	}
-	st.sets[name] = &setState{index: index, table: table}
+	st.sets[name] = &setState{index: index, table: table, adopted: true}
 	return nil
 }
 
@@ -192,8 +212,7 @@ func (d *Dataplane) adoptServers(byIndex map[uint32]*serviceState) error {
 			orphans = append(orphans, key)
 			continue
 		}
-		length := min(int(d.services.items[st.index].QuicLength), maxServerID)
-		st.servers[ServerID(key.Id[:length])] = server
+		st.servers[key] = server
 	}
 	errs := []error{entries.Err()}
 	for _, key := range orphans {

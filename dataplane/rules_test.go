@@ -57,9 +57,13 @@ func TestRulesAreAdopted(t *testing.T) {
 	h.Dataplane = openTest(t, options)
 	h.openDevice(h.clients)
 	h.wantChoosy(t) // before anything is set
+	set := h.rule(t, s.Sources[0].Prefix)
 	h.set(t, s)
 	h.wantChoosy(t)
 	h.wantHeld(t, 3, 1, 2, 2)
+	if now := h.rule(t, s.Sources[0].Prefix); now != set || h.Stats().TableRewrites != 0 {
+		t.Errorf("the set was made anew: record %d was %d, %d tables were written", now, set, h.Stats().TableRewrites)
+	}
 
 	s.Sources, s.Backends[1].ServerID = s.Sources[2:], ""
 	h.set(t, s)
@@ -68,6 +72,34 @@ func TestRulesAreAdopted(t *testing.T) {
 	h.wantChosen(t, "192.0.2.9", "\x40\x22\xca\xfe456", 11)
 	h.wantHeld(t, 1, 0, 1, 2)
 
+	must(t, h.RemoveService(s.ServiceKey))
+	h.wantHeld(t, 0, 0, 0, 0)
+}
+
+// rule reads the value of a rule for IPv4 sources of the only service.
+func (h *testHost) rule(t *testing.T, prefix netip.Prefix) (value uint32) {
+	t.Helper()
+	for _, st := range h.state {
+		must(t, h.objects.Sources4.Lookup(ruleKey(st.index, prefix), &value))
+	}
+	return value
+}
+
+// Server IDs that are longer than those of the service are removed, not taken for shorter ones: a process may
+// end between changing their length and removing them.
+func TestServerIDsOfAnotherLength(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	s := choosy()
+	h.set(t, s)
+	for _, st := range h.state {
+		h.services.items[st.index].QuicLength = 1
+	}
+	must(t, h.Close())
+	h.Dataplane = openTest(t, options)
+	s.QUIC.ServerIDLength, s.Backends[1].ServerID = 1, "\xca"
+	h.set(t, s)
+	h.wantHeld(t, 3, 1, 2, 2)
 	must(t, h.RemoveService(s.ServiceKey))
 	h.wantHeld(t, 0, 0, 0, 0)
 }
@@ -85,6 +117,33 @@ func (h *testHost) wantHeld(t *testing.T, rules, servers, records, backends int)
 	}
 	if h.freeIndex.services.used == 0 && h.regions.used != 0 {
 		t.Errorf("%d slots are lost", h.regions.used)
+	}
+}
+
+// A connection ID spares a flow that nat has to remember neither the limit nor the count.
+func TestConnectionIDIsLimited(t *testing.T) {
+	for mode, limited := range map[Mode]bool{ModeNAT: true, ModeL2: false} {
+		t.Run(mode.String(), func(t *testing.T) {
+			options := testOptions(t)
+			options.NATPorts = PortRange{First: 5000, Last: 5999}
+			h := newTestHost(t, options)
+			s := choosy()
+			s.Mode, s.Limit = mode, Limit{Rate: 1, Burst: 2}
+			h.set(t, s)
+			p := fromClient(ProtocolUDP, client4, service4)
+			p.payload = "\x40\x22\xca\xfe456"
+			forwarded := 0
+			for port := range uint16(100) {
+				if action, _ := h.receive(t, h.clients, p.fromPort(port).frame(t)); action == xdpRedirect {
+					forwarded++
+				}
+			}
+			status, _ := h.ServiceStatus(s.ServiceKey)
+			counted := status.Backends[1].NewFlows
+			if (forwarded < 100) != limited || limited && counted != uint64(forwarded) || !limited && counted != 0 {
+				t.Errorf("%d of 100 packets were forwarded and %d new flows counted", forwarded, counted)
+			}
+		})
 	}
 }
 

@@ -23,8 +23,8 @@ type serviceState struct {
 	index    uint32 // in services, also that of the set ""
 	mode     Mode
 	sets     map[string]*setState
-	rules    map[netip.Prefix]uint32     // the values of its source rules
-	servers  map[ServerID]balancerServer // what server IDs name
+	rules    map[netip.Prefix]uint32              // the values of its source rules
+	servers  map[balancerServerKey]balancerServer // what server IDs name
 	backends map[netip.AddrPort]*backendState
 }
 
@@ -34,7 +34,7 @@ func newServiceState(index uint32, mode Mode) *serviceState {
 		mode:     mode,
 		sets:     map[string]*setState{"": {index: index}},
 		rules:    make(map[netip.Prefix]uint32),
-		servers:  make(map[ServerID]balancerServer),
+		servers:  make(map[balancerServerKey]balancerServer),
 		backends: make(map[netip.AddrPort]*backendState),
 	}
 }
@@ -48,8 +48,14 @@ type backendState struct {
 
 func (b Backend) endpoint() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
 
+// takesFlows tells whether new flows go to the backend.
+func (b Backend) takesFlows() bool { return b.Weight > 0 && !b.Down }
+
 // SetService makes the kernel match s: it adds the service or changes what differs, and leaves the flows
 // of backends that stay where they are. A change of mode moves the service's flows.
+//
+// Where the new backends and sets fit only in the place of the old ones, those go first, and packets that
+// would go to the new ones are dropped for some milliseconds.
 //
 // Returns ErrInvalid or ErrFull, and then nothing has changed.
 func (d *Dataplane) SetService(s Service) error {
@@ -59,6 +65,15 @@ func (d *Dataplane) SetService(s Service) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.state[s.ServiceKey]
+	err := d.setBeside(old, s)
+	if errors.Is(err, ErrFull) && old != nil && d.fitsInstead(old, s) {
+		return d.setInstead(old, s)
+	}
+	return err
+}
+
+// setBeside puts what s has and old lacks into the kernel beside what old has. d.mu must be held.
+func (d *Dataplane) setBeside(old *serviceState, s Service) error {
 	if old != nil && old.mode == s.Mode {
 		return d.change(old, s)
 	}
@@ -151,8 +166,8 @@ func (d *Dataplane) change(st *serviceState, s Service) error {
 		d.restoreServing(st)
 		return err
 	}
-	d.switchTables(tables)
 	d.configure(st, s)
+	d.switchTables(tables)
 	err = errors.Join(d.setRules(st, s), d.setServers(st, s))
 	for endpoint, b := range st.backends {
 		w, ok := wanted[endpoint]
@@ -219,9 +234,9 @@ func (d *Dataplane) RemoveService(key ServiceKey) error {
 	defer d.mu.Unlock()
 	st := d.state[key]
 	if st == nil {
-		return nil
+		return d.ignoreEcho(key.Address) // where that failed the last time
 	}
-	if err := d.serviceMap(key).Delete(mapKey(key)); err != nil {
+	if err := d.serviceMap(key).Delete(mapKey(key)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("removing %s: %w", key, err)
 	}
 	delete(d.state, key)
@@ -264,31 +279,41 @@ func (d *Dataplane) Services() []Service {
 
 // ServiceStatus returns what the kernel knows of a service, its backends sorted by address and port.
 func (d *Dataplane) ServiceStatus(key ServiceKey) (ServiceStatus, bool) {
+	status, indices, slots, ok := d.copyStatus(key)
+	owned := make(map[uint16]int)
+	for _, slot := range slots {
+		owned[slot.Current]++
+	}
+	for i, index := range indices {
+		status.Backends[i].Slots = owned[index]
+	}
+	return status, ok
+}
+
+// copyStatus returns the status of a service, the indices of its backends, and a copy of its slots, for
+// counting them would hold up others.
+func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []uint16, slots []balancerSlot, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	st := d.state[key]
 	if st == nil || d.slots.items == nil { // closed
-		return ServiceStatus{}, false
+		return status, nil, nil, false
 	}
-	owned := make(map[uint16]int)
-	status := ServiceStatus{}
 	for _, set := range st.sets {
-		status.Slots += int(set.table.size)
-		for _, slot := range d.slots.items[set.table.first:set.table.end()] {
-			owned[slot.Current]++
-		}
+		slots = append(slots, d.slots.items[set.table.first:set.table.end()]...)
 	}
+	status.Slots = len(slots)
 	for _, endpoint := range slices.SortedFunc(maps.Keys(st.backends), netip.AddrPort.Compare) {
 		b := st.backends[endpoint]
+		indices = append(indices, b.index)
 		status.Backends = append(status.Backends, BackendStatus{
 			Address:  endpoint.Addr(),
 			Port:     endpoint.Port(),
 			Counters: d.counters(b.index),
-			Slots:    owned[b.index],
 			NextHop:  d.hops[endpoint.Addr()].hop,
 		})
 	}
-	return status, true
+	return status, indices, slots, true
 }
 
 func (d *Dataplane) serviceMap(key ServiceKey) *ebpf.Map {

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 type setState struct {
 	index   uint32 // in services
 	table   region
+	adopted bool             // and its name is not known yet
 	members []maglev.Backend // that the table was made of; nil after adoption: not known
 }
 
@@ -25,23 +27,32 @@ type preparedTable struct {
 	begin   time.Time
 }
 
-// wantedSets lists the sets that packets of s can be sent to.
-func wantedSets(s Service) []string {
-	names := []string{""}
+// bySet groups the backends of s by the sets that packets can be sent to, in the order of their endpoints.
+func bySet(s Service) map[string][]Backend {
+	groups := map[string][]Backend{"": nil}
 	for _, rule := range s.Sources {
-		if !rule.Deny && !slices.Contains(names, rule.Set) {
-			names = append(names, rule.Set)
+		if !rule.Deny {
+			groups[rule.Set] = nil
 		}
 	}
-	return names
+	for _, b := range s.Backends {
+		if group, wanted := groups[b.Set]; wanted {
+			groups[b.Set] = append(group, b)
+		}
+	}
+	for _, group := range groups {
+		slices.SortFunc(group, func(a, b Backend) int { return a.endpoint().Compare(b.endpoint()) })
+	}
+	return groups
 }
 
 // prepareTables builds the tables that s asks for and that differ from the current ones. On an error it
 // leaves nothing behind. d.mu must be held.
 func (d *Dataplane) prepareTables(st *serviceState, s Service) ([]preparedTable, error) {
 	var tables []preparedTable
-	for _, name := range wantedSets(s) {
-		table, changed, err := d.prepareTable(st, s, name)
+	groups := bySet(s)
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		table, changed, err := d.prepareTable(st, name, groups[name])
 		if err != nil {
 			for _, prepared := range tables {
 				d.regions.release(prepared.table)
@@ -69,21 +80,23 @@ func (d *Dataplane) removeUnusedSets(st *serviceState) {
 	}
 }
 
-func (d *Dataplane) prepareTable(st *serviceState, s Service, name string) (p preparedTable, changed bool, err error) {
+func (d *Dataplane) prepareTable(st *serviceState, name string, backends []Backend) (p preparedTable, changed bool, err error) {
 	p.begin = time.Now()
-	if p.set, err = d.set(st, name); err != nil {
-		return p, false, err
-	}
-	var configured int
-	p.members, configured = d.members(st, s, name)
-	size := 0
-	if len(p.members) > 0 {
-		size = maglev.Size(configured, int(d.options.Limits.TableSlots))
-	}
-	if p.set.members != nil && slices.Equal(p.members, p.set.members) && int(p.set.table.size) == size {
+	p.members = st.members(backends)
+	size := d.tableSize(backends)
+	p.set = st.sets[name]
+	if p.set != nil && p.set.members != nil && slices.Equal(p.members, p.set.members) && int(p.set.table.size) == size {
 		return p, false, nil
 	}
 	built := d.build(p.members, size)
+	if p.set == nil {
+		p.set = d.recognizeSet(st, name, built)
+	}
+	if p.set == nil {
+		if p.set, err = d.addSet(st, name); err != nil {
+			return p, false, err
+		}
+	}
 	if p.set.members == nil && d.holds(p.set.table, built) {
 		p.set.members = p.members
 		return p, false, nil
@@ -92,11 +105,21 @@ func (d *Dataplane) prepareTable(st *serviceState, s Service, name string) (p pr
 	return p, true, err
 }
 
-// set returns a set of the service, with an empty table when it is new.
-func (d *Dataplane) set(st *serviceState, name string) (*setState, error) {
-	if set := st.sets[name]; set != nil {
-		return set, nil
+// recognizeSet finds an adopted set by its table, and gives it its name. Returns nil when none has the table.
+func (d *Dataplane) recognizeSet(st *serviceState, name string, built []uint16) *setState {
+	for old, set := range st.sets {
+		if set.adopted && d.holds(set.table, built) {
+			set.adopted = false
+			delete(st.sets, old)
+			st.sets[name] = set
+			return set
+		}
 	}
+	return nil
+}
+
+// addSet returns a new set of the service, with an empty table.
+func (d *Dataplane) addSet(st *serviceState, name string) (*setState, error) {
 	index, ok := d.takeIndex(d.freeIndex.services)
 	if !ok {
 		return nil, fmt.Errorf("%w: %d services and sets of backends (limits.services)", ErrFull, d.options.Limits.Services)
@@ -127,23 +150,25 @@ func (d *Dataplane) removeSet(st *serviceState, name string) {
 	})
 }
 
-// members lists what the table of a set of s is made of, in the order of their endpoints, and counts the
-// set's backends.
-func (d *Dataplane) members(st *serviceState, s Service, set string) (members []maglev.Backend, configured int) {
-	members = make([]maglev.Backend, 0, len(s.Backends))
-	for _, b := range s.Backends {
-		if b.Set != set {
-			continue
-		}
-		configured++
-		if b.Weight > 0 && !b.Down {
+// members lists what the table of backends of st is made of, in the same order.
+func (st *serviceState) members(backends []Backend) []maglev.Backend {
+	members := []maglev.Backend{} // never nil, see setState
+	for _, b := range backends {
+		if b.takesFlows() {
 			members = append(members, maglev.Backend{
 				Endpoint: b.endpoint(), Index: st.backends[b.endpoint()].index, Weight: uint32(b.Weight),
 			})
 		}
 	}
-	slices.SortFunc(members, func(a, b maglev.Backend) int { return a.Endpoint.Compare(b.Endpoint) })
-	return members, configured
+	return members
+}
+
+// tableSize is the number of slots of the table of a set's backends.
+func (d *Dataplane) tableSize(backends []Backend) int {
+	if !slices.ContainsFunc(backends, Backend.takesFlows) {
+		return 0
+	}
+	return maglev.Size(len(backends), int(d.options.Limits.TableSlots))
 }
 
 // build returns the indices of the backends, slot by slot, valid until the next call.

@@ -40,9 +40,9 @@ func loadShared(spec *ebpf.CollectionSpec, name string, maps map[string]*ebpf.Ma
 // attachShared puts the balancer among the programs on an interface, or is the first one there. Where it was
 // alone so far, packets pass it by for some milliseconds: the kernel cannot replace the one kind by the other.
 func (d *Dataplane) attachShared(netdev *net.Interface, mode XDPMode) (*attachment, error) {
-	if a := d.links[netdev.Name]; a != nil && a.link != nil {
-		d.forget(netdev.Name)
-		if err := unpinLink(d.linkPin(netdev.Name)); err != nil {
+	if a := d.links[netdev.Index]; a != nil && a.link != nil {
+		delete(d.links, netdev.Index)
+		if err := removeLink(a.link); err != nil {
 			return nil, err
 		}
 	}
@@ -50,16 +50,27 @@ func (d *Dataplane) attachShared(netdev *net.Interface, mode XDPMode) (*attachme
 	if err != nil {
 		return nil, explain(netdev, err)
 	}
+	others := slices.DeleteFunc(slices.Clone(there.Programs), isOne(d.isMine()))
 	there.Close()
-	a := &attachment{index: netdev.Index}
-	if len(there.Programs) > 0 {
-		if there.Generic && mode == XDPNative {
-			return nil, fmt.Errorf("interface %s has programs in generic mode to share it with: use xdp-mode auto or generic", netdev.Name)
+	a := &attachment{index: netdev.Index, name: netdev.Name}
+	inOtherMode := len(there.Programs) > 0 && mode != XDPAuto && (mode == XDPGeneric) != there.Generic
+	if inOtherMode && len(others) > 0 {
+		is := XDPNative
+		if there.Generic {
+			is = XDPGeneric
 		}
+		return nil, fmt.Errorf("interface %s has programs in %s mode to share it with: use xdp-mode auto or %[2]s", netdev.Name, is)
+	}
+	if inOtherMode {
+		if err := d.unshare(netdev.Index); err != nil {
+			return nil, err
+		}
+	}
+	if len(there.Programs) > 0 && !inOtherMode {
 		a.reason = "as the programs that share it"
-		err = d.share(a.index, there.Generic, d.balancer.shared)
+		err = d.share(a.index, there.Generic, d.running.shared)
 	} else {
-		a.reason, err = inMode(mode, func(generic bool) error { return d.share(a.index, generic, d.balancer.shared) })
+		a.reason, err = inMode(mode, func(generic bool) error { return d.share(a.index, generic, d.running.shared) })
 	}
 	if err != nil {
 		return nil, explain(netdev, err)
@@ -138,11 +149,7 @@ func (d *Dataplane) adoptShared() error {
 		if _, err := d.sharing(index); err != nil {
 			continue // not this dataplane's
 		}
-		netdev, err := net.InterfaceByIndex(index)
-		if err != nil {
-			return err
-		}
-		d.links[netdev.Name] = &attachment{index: index, reason: "as it was attached before"}
+		d.links[index] = &attachment{index: index, name: nameOf(index), reason: asBefore}
 	}
 	return nil
 }

@@ -304,3 +304,21 @@ func TestTableSizeFollows(t *testing.T) {
 		t.Errorf("the table has %d slots with 11 backends and %d with 10", with, without)
 	}
 }
+
+// A service whose entry is gone already is removed all the same, and echo requests for its address are answered
+// no more, also when only that is left to do.
+func TestRemoveServiceHalfGone(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	s := udpService(servers(fewServers, 100)...)
+	h.set(t, s)
+	must(t, h.objects.Services4.Delete(mapKey(s.ServiceKey)))
+	must(t, h.RemoveService(s.ServiceKey))
+	if left := keys(t, h.objects.Services4); len(left) != 0 || len(h.state) != 0 {
+		t.Errorf("of the removed service there are %x and %v", left, h.state)
+	}
+	must(t, h.answerEcho(s.Address))
+	must(t, h.RemoveService(s.ServiceKey))
+	if left := keys(t, h.objects.Services4); len(left) != 0 {
+		t.Errorf("of the removed service there are %x", left)
+	}
+}

@@ -31,7 +31,11 @@ const (
 // what would become of each. It works on a copy of what is remembered, so that nothing is sent and what the
 // live program knows and counts does not change; the frames see what earlier ones of the same call left. ifindex
 // 0 is the loopback interface.
+//
+// The copy costs time and memory, so there is one trace at a time; others wait.
 func (d *Dataplane) Trace(frames [][]byte, ifindex int) ([]Traced, error) {
+	d.tracing.Lock()
+	defer d.tracing.Unlock()
 	t, err := d.newTracer(len(frames))
 	if err != nil {
 		return nil, err

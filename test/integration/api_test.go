@@ -81,6 +81,11 @@ func TestAPI(t *testing.T) {
 	}
 	_, err = api.CreateService(ctx, web)
 	wantError(t, err, control.ErrConflict, `"web"`)
+	status, err := api.Status(ctx)
+	must(t, err)
+	if got := status.Services[0].State; got != control.ServiceFailed || !strings.Contains(strings.Join(status.Problems, "\n"), "sluice backend add web") {
+		t.Errorf("a service without backends is %s, with the problems %q", got, status.Problems)
+	}
 	backend, err := api.AddBackend(ctx, service4+":80/tcp", control.Backend{Address: backend4(0)})
 	must(t, err)
 	if backend.Name != backend4(0).String() || backend.Port != 80 || *backend.Weight != 100 {

@@ -3,6 +3,7 @@ package packets
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // associations is SCTP: an association keeps its backend when its client's address changes.
@@ -50,6 +51,11 @@ func (g *group) association(title string, s service, n int) {
 		{"SHUTDOWN", chunk(tag, []byte{7, 0, 0, 8, 0, 0, 0, 1})},
 	} {
 		g.forwards(number(title+c.name+" of", n), c.in, s).Like = like
+	}
+	elsewhere := moved(chunk(tag, append(slices.Clone(sctpData), make([]byte, 100)...)), 52)
+	elsewhere.id, elsewhere.mayFragment = 0xb00+uint32(n), true
+	for i, p := range elsewhere.split(40, 40, 52) {
+		g.forwards(fmt.Sprintf("%sfragment %d from another address of %d", title, i+1, n), p, s).Like = like
 	}
 }
 

@@ -78,8 +78,25 @@ func errorsOf(name string, family int, router string, kinds []kindOfError) *grou
 	if family == 4 {
 		g.forwards("about a first fragment", about(sent.with(func(p *packet) { p.payload = make([]byte, 100) }).split(48)[0], 8), l2)
 	}
+	g.largeErrors(services, router, kinds)
 	g.foreignErrors(l2, ipip, gue, about)
 	return g
+}
+
+// largeErrors adds errors that just fit the way to the backend, and that do not: of these nobody is told (RFC 1122,
+// section 3.2.2; RFC 4443, section 2.4).
+func (g *group) largeErrors(services []service, router string, kinds []kindOfError) {
+	for i, s := range services {
+		w := append(tunnelWays[:4:4], plainWays[1])[i/2]
+		sent := s.toClientOf(s.request().fromPort(45000)).with(fill(1500))
+		about := func(size int) packet {
+			e := sent.icmpError(s.address.String(), router, kinds[0].kind, kinds[0].code, 8)
+			e.payload = append(e.payload[:4:4], sent.ip()[:size-e.headerLength()-8]...)
+			return e
+		}
+		g.forwards(s.name+": largest error that fits", about(largest(w)), s)
+		g.drops(s.name+": error of one byte more", about(largest(w)+1), s, "drop_too_big")
+	}
 }
 
 // foreignErrors adds errors that are not about what a service's backend sent.
@@ -114,8 +131,12 @@ func (g *group) foreignErrors(l2, ipip, gue service, about func(sent packet, n i
 	passes("quotes garbage", garbage, "pass_no_service", "pass_malformed").Malformed = true
 	later := sent.with(func(p *packet) { p.payload = make([]byte, 100) }).split(48, 48)[1]
 	passes("about a later fragment", about(later, 8), "pass_fragment")
-	for i, fragment := range about(sent, 28).with(func(p *packet) { p.payload = append(p.payload, make([]byte, 60)...) }).split(48, 48)[1:] {
-		passes(number("later fragment of an error,", i+2), fragment, "pass_fragment", "pass_no_service")
+	for i, fragment := range about(sent, 28).with(func(p *packet) { p.payload = append(p.payload, make([]byte, 60)...) }).split(72, 48) {
+		reasons := []string{"pass_fragment"}
+		if i > 0 {
+			reasons = append(reasons, "pass_no_service")
+		}
+		passes(number("fragment of an error,", i+1), fragment, reasons...)
 	}
 	if l2.address.Is4() {
 		passes("with options of its own", about(sent, 8).with(withOptions), "pass_no_service")
@@ -194,7 +215,8 @@ func (g *group) errorToBackend(name, opened string, s service, request packet, r
 	c.Free = []field{{Kind: "nat-port", At: quoteOffset(out, known) + 2, Checksum: checksum}}
 }
 
-// errorToClient adds an error about what went to a backend. The client knows its packet as it sent it.
+// errorToClient adds an error about what went to a backend. The client knows its packet as it sent it, and hears
+// of it from the service (RFC 5508, section 4.2.2).
 func (g *group) errorToClient(name, opened string, s service, request packet, router string, kind kindOfError, change func(*packet)) {
 	b := s.servers[0]
 	sent := s.towards(b, request)
@@ -202,7 +224,7 @@ func (g *group) errorToClient(name, opened string, s service, request packet, ro
 	in.from = b.mac()
 	known := request
 	known.ttl = sent.ttl
-	out := known.icmpError(request.source.String(), router, kind.kind, kind.code, 8)
+	out := known.icmpError(request.source.String(), s.address.String(), kind.kind, kind.code, 8)
 	out.payload = append(out.payload[:len(out.payload)-4:len(out.payload)-4], in.payload[len(in.payload)-4:]...)
 	out.from, out.to, out.tags = request.to, request.from, replyTags(request.tags)
 	if change != nil {

@@ -1,6 +1,10 @@
 package packets
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/gopacket/gopacket/layers"
+)
 
 // fragments4 is fragments of IPv4: later ones follow the first.
 func fragments4() *group { return fragmentsOf("fragments4", 4) }
@@ -85,8 +89,23 @@ func (g *group) strangeFragments(l2, nat, tcp service) {
 	tiny := tcp.datagram(0x703).split(8)[0]
 	g.passes("tcp: first fragment of 8 bytes", tiny.frame(), "pass_malformed", "pass_fragment")
 	g.forwards("l2: fragment in which ports of no service appear", l2.datagram(0x704).split(80)[0], l2)
+	g.bigFragments(l2)
 	lookalike := l2.datagram(0x704).with(func(p *packet) { p.payload = make([]byte, 200) }).split(80, 128)[1]
 	g.forwards("l2: later fragment of zeros", lookalike, l2)
+}
+
+// bigFragments adds fragments that do not fit: errors tell of the first alone (RFC 1122, section 3.2.2), of IPv6 of
+// each.
+func (g *group) bigFragments(s service) {
+	parts := s.datagram(0x705).carrying(4000).split(800, 1600)
+	g.forwards("l2: fragment before a large one", parts[0], s)
+	big := parts[1]
+	if s.address.Is6() {
+		g.answers("l2: large later fragment", big, "answer_too_big", big.tooBig(1500))
+		return
+	}
+	g.drops("l2: large later fragment", big, s, "drop_too_big")
+	g.drops("l2: large later fragment that says not to", big.edited(func(ip []byte) { put(ip, 6, 10, 0x4000|uint16(ip[6])<<8|uint16(ip[7])) }), s, "drop_too_big")
 }
 
 // manyFragments adds datagrams of several clients to several backends: all of a datagram goes to one.
@@ -110,6 +129,10 @@ func (g *group) fragmentsToNobody(s service) {
 	}
 	port := s.datagram(0x901).with(func(p *packet) { p.dport = 81 }).split(80)[0]
 	g.passes("first fragment to a port of no service", port.frame(), "pass_no_service", "pass_fragment")
+	esp := s.datagram(0x903).with(func(p *packet) { p.protocol = layers.IPProtocolESP })
+	for n, p := range esp.split(80, 80, 40) {
+		g.passes(number("to the service: fragment of ESP", n+1), p.frame(), "pass_no_service", "pass_fragment")
+	}
 	if s.address.Is4() {
 		return
 	}

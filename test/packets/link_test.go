@@ -27,6 +27,11 @@ func linkHeaders() *group {
 			g.forwards(s.name+": "+c.name, s.request().with(func(p *packet) { p.tags = c.tags }), s)
 		}
 		g.forwards(s.name+": another MAC of this host", s.request().with(func(p *packet) { p.to = mac("02:00:00:00:00:03") }), s)
+		for _, c := range []struct{ name, to string }{{"broadcast", "ff:ff:ff:ff:ff:ff"}, {"a multicast MAC", "01:00:5e:00:71:01"}} {
+			p := s.request().with(func(p *packet) { p.to = mac(c.to) })
+			g.passes(s.name+": to "+c.name, p.frame(), "pass_no_service")
+			g.passes(s.name+": echo to "+c.name, s.echo(8).with(func(p *packet) { p.to = mac(c.to) }).frame(), "pass_no_service")
+		}
 		g.passes(s.name+": three VLANs", s.request().with(func(p *packet) { p.tags = []tag{provider, vlan8, vlan7} }).frame(), "pass_not_ip")
 		g.cutLinks(s)
 	}

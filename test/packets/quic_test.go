@@ -47,8 +47,20 @@ func connectionIDs() *group {
 	for i, s := range services {
 		g.named(titles[i], s)
 		g.byTable(titles[i], s)
+		g.fragmentedNamed(titles[i], s)
 	}
 	return g
+}
+
+// fragmentedNamed adds datagrams in fragments, of which only the first has the connection ID.
+func (g *group) fragmentedNamed(title string, s service) {
+	for n := byte(1); n <= 3; n++ {
+		whole := s.datagram(0xa00 + uint32(n)).fromPort(uint16(55000 + int(n)))
+		copy(whole.payload, shortHeader(connectionID(0, serverID(n), 8)))
+		for i, p := range whole.split(80, 80, 48) {
+			g.forwards(fmt.Sprintf("%sfragment %d to b%d", title, i+1, n), p, s, fmt.Sprintf("b%d", n))
+		}
+	}
 }
 
 // named adds packets whose backend is known from them.

@@ -107,7 +107,23 @@ func sizes() *group {
 	g.forwards("SYN of 1480 bytes", tcp.request().with(fill(1480)), tcp)
 	big := tcp.request().with(fill(1481))
 	g.answers("SYN of 1481 bytes", big, "answer_too_big", big.tooBig(1480))
+	g.bigFromNobody(services)
 	return g
+}
+
+// bigFromNobody adds packets that do not fit, whose source is not one host: no error goes there (RFC 1122, section
+// 3.2.2; RFC 4443, section 2.4).
+func (g *group) bigFromNobody(services []service) {
+	for i, s := range services {
+		sources := []string{"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"}
+		if s.address.Is6() {
+			sources = []string{"::", "ff02::1"}
+		}
+		for _, source := range sources {
+			big := s.request().fromClient(source).with(fill(largest(allWays[i%len(allWays)]) + 1))
+			g.drops(title(s.name+": one byte more from", source), big, s, "drop_too_big")
+		}
+	}
 }
 
 // largest is what fits an MTU of 1500 bytes with the outer headers.
