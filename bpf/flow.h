@@ -107,7 +107,7 @@ always_inline void note_flow(const struct packet *p, const struct choice *c)
 		flow->state = FLOW_CLOSING;
 	else if (flow->state == FLOW_OPENING && !is_syn(p))
 		flow->state = FLOW_OPEN;
-	if (is_timed(c)) {
+	if (is_timed(c) || flow->state == FLOW_CLOSING) {
 		__u32 now = tick();
 
 		if (flow->seen != now)

@@ -100,31 +100,25 @@ type balancerEvent struct {
 	FrameAfter  [2048]uint8
 }
 
+type balancerFlow struct {
+	_          structs.HostLayout
+	Backend    uint16
+	Generation uint16
+	NatPort    uint16
+	State      balancerFlowState
+	Pad        uint8
+	Seen       uint32
+}
+
 type balancerFlow4 struct {
-	_    structs.HostLayout
-	Head struct {
-		_          structs.HostLayout
-		Backend    uint16
-		Generation uint16
-		NatPort    uint16
-		State      balancerFlowState
-		Pad        uint8
-		Seen       uint32
-	}
+	_      structs.HostLayout
+	Head   balancerFlow
 	Source uint32
 }
 
 type balancerFlow6 struct {
-	_    structs.HostLayout
-	Head struct {
-		_          structs.HostLayout
-		Backend    uint16
-		Generation uint16
-		NatPort    uint16
-		State      balancerFlowState
-		Pad        uint8
-		Seen       uint32
-	}
+	_      structs.HostLayout
+	Head   balancerFlow
 	Source [4]uint32
 }
 

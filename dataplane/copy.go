@@ -60,13 +60,24 @@ const batchSize = 4096
 
 // read reads all entries. Those that are added or go meanwhile may be there or not.
 func (e *entries[K, V]) read(m *ebpf.Map) error {
+	return eachBatch(m, func(keys []K, values []V) error {
+		e.keys, e.values = append(e.keys, keys...), append(e.values, values...)
+		return nil
+	})
+}
+
+// eachBatch shows all entries of a map, some thousands at once, which are valid until use returns. Those that are
+// added or go meanwhile may be shown or not.
+func eachBatch[K, V any](m *ebpf.Map, use func([]K, []V) error) error {
 	// A system call reads whole buckets, of which the largest of a full map holds some dozens.
 	size := min(int(m.MaxEntries()), max(batchSize, 1<<bits.Len(uint(m.MaxEntries()/16))))
 	keys, values := make([]K, size), make([]V, size)
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		e.keys, e.values = append(e.keys, keys[:n]...), append(e.values, values[:n]...)
+		if err := use(keys[:n], values[:n]); err != nil {
+			return err
+		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil
 		}

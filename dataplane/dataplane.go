@@ -43,6 +43,10 @@ type Options struct {
 	Share    bool      // interfaces with XDP programs of other tools, after libxdp's protocol
 	Priority uint32    // among those that share an interface: the lowest runs first
 	Logger   *slog.Logger
+
+	// IdleTimeout is how long a connection may be silent and still keep its backend through a change of the tables
+	// where not all flows are remembered, 1 s to 9 h; 0 is 15 minutes.
+	IdleTimeout time.Duration
 }
 
 // Dataplane is the kernel's side of one network namespace. Safe for concurrent use.
@@ -53,6 +57,7 @@ type Dataplane struct {
 	grace    *grace
 	names    []string // of enum reason
 
+	sweeping  sync.Mutex // before mu
 	mu        sync.Mutex
 	objects   liveObjects
 	balancer  balancerForms
@@ -70,6 +75,7 @@ type Dataplane struct {
 	regions   *regions
 	builder   maglev.Builder
 	scratch   []uint16
+	kept      kept
 	capturing bool
 	first     bool // nothing was pinned before
 	stats     Stats
@@ -121,6 +127,7 @@ func Open(options Options) (*Dataplane, error) {
 
 func (d *Dataplane) open() (err error) {
 	d.options.Limits = d.options.Limits.withDefaults()
+	d.options.IdleTimeout = cmp.Or(d.options.IdleTimeout, defaultIdle)
 	if d.options.NATPorts == (PortRange{}) {
 		if d.options.NATPorts, err = freePorts(); err != nil {
 			return err
@@ -150,6 +157,9 @@ func (d *Dataplane) open() (err error) {
 		return err
 	}
 	d.stopped.Go(d.reclaimInBackground)
+	if !d.isPrivate() {
+		d.stopped.Go(d.sweepInBackground)
+	}
 	return nil
 }
 
