@@ -186,7 +186,7 @@ func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 	for name, m := range rememberedMaps(o) {
 		live[name] = m
 	}
-	live["counters"], live["reasons"], live["error_budget"] = o.Counters, o.Reasons, o.ErrorBudget
+	live["counters"], live["reasons"], live["error_budget"], live["ticks"] = o.Counters, o.Reasons, o.ErrorBudget, o.Ticks
 	return live
 }
 

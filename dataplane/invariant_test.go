@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// world is a service whose backends come, go, drain, fail and recover while clients have connections, and what
+// connections are a service whose backends come, go, drain, fail and recover while clients have connections, and what
 // a client would know of them: which backend answered its SYN.
 type connections struct {
 	*testHost
@@ -218,6 +218,7 @@ func (h *testHost) later(t testing.TB, ticks uint32) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	must(t, h.reclaim()) // which may note what passed now
 	for _, st := range h.state {
 		st.agesSince -= ticks
 		for _, b := range st.backends {

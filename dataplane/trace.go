@@ -66,6 +66,7 @@ func (d *Dataplane) newTracer(packets int) (*tracer, error) {
 		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = 64 << 10
+	spec.Maps["ticks"].MaxEntries = 1 // nobody reads when packets were seen
 	copies := newCopies()
 	for name, m := range rememberedMaps(&d.objects.balancerMaps) {
 		if err := copies[name].read(m); err != nil {
