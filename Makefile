@@ -8,7 +8,7 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 LLVM       := 19
 VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools
 KERNELS    := cloud
-TEST_DEPS  := gcc libc6-dev libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
+TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu

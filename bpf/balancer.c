@@ -12,6 +12,7 @@
 #include "limit.h"
 #include "mss.h"
 #include "nat.h"
+#include "signal.h"
 #include "source.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
@@ -36,6 +37,7 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 	if (!fits(p, outer))
 		return tell_mtu(p, outer);
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV4_AND_TCP);
+	mark_timed(p, &c);
 	remember_fragment4(p, t);
 	count_load(p, &c);
 	if (service->mode == MODE_NAT) {
@@ -44,6 +46,8 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 		remember_flow4(p, &c, t);
 		result = send_whole4(ctx, p, &c);
 	}
+	if (result == NEXT && p->timed)
+		signal_handshake4(p, &c, t);
 	return result == NEXT ? TO_BACKEND : result;
 }
 
@@ -67,6 +71,7 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 	if (!fits(p, outer))
 		return tell_mtu(p, outer);
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV6_AND_TCP);
+	mark_timed(p, &c);
 	remember_fragment6(p, t);
 	count_load(p, &c);
 	if (service->mode == MODE_NAT) {
@@ -75,6 +80,8 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 		remember_flow6(p, &c, t);
 		result = send_whole6(ctx, p, &c);
 	}
+	if (result == NEXT && p->timed)
+		signal_handshake6(p, &c, t);
 	return result == NEXT ? TO_BACKEND : result;
 }
 

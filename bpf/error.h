@@ -21,6 +21,22 @@ always_inline int is_error6(__u8 type)
 	return type >= 1 && type <= 4;
 }
 
+/* Whether an error says that what it quotes cannot be delivered, at whatever size. */
+always_inline int is_unreachable4(const struct xdp_md *ctx, const struct packet *p)
+{
+	const struct icmp *icmp = at(ctx, p->l3 + sizeof(struct iphdr));
+
+	return (void *)(icmp + 1) <= data_end(ctx) && icmp->type == ICMP4_UNREACHABLE &&
+	       icmp->code != ICMP4_FRAGMENTATION_NEEDED;
+}
+
+always_inline int is_unreachable6(const struct xdp_md *ctx, const struct packet *p)
+{
+	const struct icmp *icmp = at(ctx, p->l3 + sizeof(struct ipv6hdr));
+
+	return (void *)(icmp + 1) <= data_end(ctx) && icmp->type == ICMP6_UNREACHABLE;
+}
+
 /* Whether the packet goes as far as the ports that it quotes. */
 always_inline int is_quoted(const struct packet *p)
 {
@@ -198,8 +214,11 @@ always_inline int error_to_client4(struct xdp_md *ctx, const struct packet *p,
 		.source = reply->client,
 		.destination = reply->service,
 	};
-	int result = requote4(ctx, p, &is);
+	int result;
 
+	if (is_unreachable4(ctx, p))
+		signal_trouble4(&is, &reply->head, SIGNAL_UNREACHABLE);
+	result = requote4(ctx, p, &is);
 	if (result == NEXT)
 		result = speak4(ctx, p, reply->service);
 	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
@@ -217,6 +236,8 @@ always_inline int error_to_client6(struct xdp_md *ctx, const struct packet *p,
 
 	__builtin_memcpy(is.source, reply->client, sizeof(is.source));
 	__builtin_memcpy(is.destination, reply->service, sizeof(is.destination));
+	if (is_unreachable6(ctx, p))
+		signal_trouble6(&is, &reply->head, SIGNAL_UNREACHABLE);
 	result = requote6(ctx, p, &is);
 	if (result == NEXT)
 		result = speak6(ctx, p, reply->service);

@@ -91,7 +91,7 @@ always_inline struct flow *find_flow6(struct packet *p, const struct tuple6 *t)
 /* Whether somebody asks when the flow of a choice was last seen: the sweep that ends
  * transitions, or who waits for the last flow of a draining backend.
  */
-always_inline int is_timed(const struct choice *c)
+always_inline int keeps_age(const struct choice *c)
 {
 	return c->backend->flags & BACKEND_DRAINING ||
 	       (c->service->flags & (SERVICE_JUST_ENOUGH | SERVICE_P2C)) ==
@@ -107,7 +107,7 @@ always_inline void note_flow(const struct packet *p, const struct choice *c)
 		flow->state = FLOW_CLOSING;
 	else if (flow->state == FLOW_OPENING && !is_syn(p))
 		flow->state = FLOW_OPEN;
-	if (is_timed(c) || flow->state == FLOW_CLOSING) {
+	if (keeps_age(c) || flow->state == FLOW_CLOSING) {
 		__u32 now = tick();
 
 		if (flow->seen != now)
@@ -124,6 +124,7 @@ always_inline void describe_new(const struct packet *p, const struct choice *c,
 	flow->state = is_syn(p)	      ? FLOW_OPENING
 		      : is_closing(p) ? FLOW_CLOSING
 				      : FLOW_OPEN;
+	flow->timed = p->timed;
 	flow->seen = tick();
 }
 

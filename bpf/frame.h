@@ -28,6 +28,7 @@ struct packet {
 	__be32 tag;	/* verification tag of SCTP */
 
 	__u8 new_flow;
+	__u8 timed;	/* it may be one of a handshake that is timed */
 	struct hop hop; /* that it leaves by, a copy */
 	struct verdict verdict;
 };

@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "hash.h"
 #include "parse.h"
+#include "slot.h"
 
 /* What a flow did not long ago, so that a SYN or FIN that is sent again is not counted
  * again: a cache with one place for each hash's upper bits. A flow that takes the place
@@ -69,16 +70,30 @@ always_inline __u64 with_one_more(const struct load *load)
 	return active > 0 ? active + 1 : 1;
 }
 
-/* Whether a backend has less load than another. A function of its own, as the next
- * two, so that the verifier walks it once.
- */
-__noinline int is_lighter(__u32 backend, __u32 other)
+/* Whether a backend has less load than another. */
+always_inline int is_lighter(__u32 backend, __u32 other)
 {
 	const struct load *a = load_of(backend), *b = load_of(other);
 
 	if (!a || !b)
 		return 0;
 	return with_one_more(a) * b->weight < with_one_more(b) * a->weight;
+}
+
+always_inline __u32 second_hash(__u32 hash)
+{
+	return mix((__u64)hash + 1) >> 32;
+}
+
+/* The backend of the second slot of a hash, if it has less load than that of the
+ * first; otherwise 0. A function of its own, as the next ones, so that the verifier
+ * walks it once and not once for every way to get here.
+ */
+__noinline __u32 find_lighter(__u64 table, __u32 hash, __u32 first)
+{
+	__u32 second = slot_at(place_of(table, second_hash(hash))).current;
+
+	return second != first && is_lighter(second, first) ? second : 0;
 }
 
 /* Returns 0. */

@@ -9,6 +9,7 @@
 #include "hash.h"
 #include "rewrite.h"
 #include "select.h"
+#include "signal.h"
 
 /* How many ports are tried for a new flow. With half of all ports taken the
  * chance that none is free is 2^-16.
@@ -218,7 +219,8 @@ always_inline void keep_flow(void *flows, const struct ports *key,
 }
 
 /* The state after a packet from the client. A UDP flow is open with its second
- * datagram, at a later tick.
+ * datagram, at a later tick, and one of TCP with its second packet: what begins in
+ * the middle may be a stray ACK, which must not hold a port for hours.
  */
 always_inline __u8 next_state(const struct flow *flow, const struct packet *p,
 			      __u8 protocol, __u32 now)
@@ -226,8 +228,7 @@ always_inline __u8 next_state(const struct flow *flow, const struct packet *p,
 	if (is_closing(p))
 		return FLOW_CLOSING;
 	if (!flow)
-		return p->tcp_flags & TCP_SYN || protocol != IPPROTO_TCP ? FLOW_OPENING
-									 : FLOW_OPEN;
+		return FLOW_OPENING;
 	if (flow->state != FLOW_OPENING)
 		return flow->state;
 	if (protocol == IPPROTO_TCP)
@@ -253,41 +254,41 @@ always_inline void describe_reply(const struct xdp_md *ctx, const struct packet 
 	reply->state = state;
 }
 
-always_inline void describe_flow(const struct choice *c, const struct ports *back,
-				 __u8 state, __u32 now, struct flow *flow)
+always_inline void describe_flow(const struct packet *p, const struct choice *c,
+				 const struct ports *back, const struct reply *reply,
+				 struct flow *flow)
 {
 	flow->backend = c->index;
 	flow->generation = c->backend->generation;
 	flow->nat_port = back->destination;
-	flow->state = state;
-	flow->seen = now;
+	flow->state = reply->state;
+	flow->timed = p->timed;
+	flow->seen = reply->seen;
 }
 
 /* Remembers a new flow, and fills in its port in the claim. */
-always_inline int open_flow4(const struct choice *c, const struct tuple4 *t,
-			     struct claim4 *claim)
+always_inline int open_flow4(const struct packet *p, const struct choice *c,
+			     const struct tuple4 *t, struct claim4 *claim)
 {
-	const struct reply *reply = &claim->reply.head;
 	struct flow4 flow = { .source = claim->back.destination };
 
 	if (claim_port4(c->hash))
 		return DROP_NAT_PORTS_EXHAUSTED;
-	describe_flow(c, &claim->back.ports, reply->state, reply->seen, &flow.head);
+	describe_flow(p, c, &claim->back.ports, &claim->reply.head, &flow.head);
 	if (bpf_map_update_elem(&flows4, t, &flow, BPF_ANY))
 		return DROP_FLOW_TABLE_FULL;
 	return NEXT;
 }
 
-always_inline int open_flow6(const struct choice *c, const struct tuple6 *t,
-			     struct claim6 *claim)
+always_inline int open_flow6(const struct packet *p, const struct choice *c,
+			     const struct tuple6 *t, struct claim6 *claim)
 {
-	const struct reply *reply = &claim->reply.head;
 	struct flow6 flow = {};
 
 	__builtin_memcpy(flow.source, claim->back.destination, sizeof(flow.source));
 	if (claim_port6(c->hash))
 		return DROP_NAT_PORTS_EXHAUSTED;
-	describe_flow(c, &claim->back.ports, reply->state, reply->seen, &flow.head);
+	describe_flow(p, c, &claim->back.ports, &claim->reply.head, &flow.head);
 	if (bpf_map_update_elem(&flows6, t, &flow, BPF_ANY))
 		return DROP_FLOW_TABLE_FULL;
 	return NEXT;
@@ -322,7 +323,7 @@ always_inline int translate4(const struct xdp_md *ctx, const struct packet *p,
 			return NEXT;
 	}
 	claim->back.destination = c->backend->source[0];
-	return open_flow4(c, t, claim);
+	return open_flow4(p, c, t, claim);
 }
 
 always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
@@ -353,7 +354,7 @@ always_inline int translate6(const struct xdp_md *ctx, const struct packet *p,
 	}
 	__builtin_memcpy(claim->back.destination, c->backend->source,
 			 sizeof(claim->back.destination));
-	return open_flow6(c, t, claim);
+	return open_flow6(p, c, t, claim);
 }
 
 /* A packet from a client goes on to its backend. */
@@ -440,6 +441,8 @@ always_inline int undo_nat4(struct xdp_md *ctx, const struct packet *p,
 	};
 	int result = check_ttl4(ctx, p);
 
+	if (is_reset(p, &reply->head))
+		signal_trouble4(&forward, &reply->head, reset_kind(&reply->head));
 	if (touch_reply(&reply->head, p, tick())) {
 		struct flow4 flow = { .source = t->destination };
 
@@ -466,6 +469,8 @@ always_inline int undo_nat6(struct xdp_md *ctx, const struct packet *p,
 	__builtin_memcpy(forward.source, reply->client, sizeof(forward.source));
 	__builtin_memcpy(forward.destination, reply->service,
 			 sizeof(forward.destination));
+	if (is_reset(p, &reply->head))
+		signal_trouble6(&forward, &reply->head, reset_kind(&reply->head));
 	if (touch_reply(&reply->head, p, tick())) {
 		struct flow6 flow = {};
 

@@ -43,7 +43,7 @@ find_server(struct xdp_md *ctx, const struct packet *p, const struct service *s)
 	if (p->fragment == LATER_FRAGMENT)
 		return NULL;
 	offset = opaque(find_connection_id(ctx, p, last + 1));
-	if (!offset || offset > MAX_L4 + 16)
+	if (!offset || offset > MAX_L4 + 16 || offset + 2 + last > p->l3 + p->length)
 		return NULL;
 	first = at(ctx, offset);
 	if ((void *)(first + 1) > data_end(ctx) || *first >> 5 != s->quic_config ||

@@ -37,25 +37,40 @@ always_inline struct backend *recall(const struct packet *p, __u32 index,
 	return b && b->service == p->verdict.service ? b : NULL;
 }
 
-/* Has a new flow meet its second slot if that has less load. One that came before
- * and is not remembered was left with its first.
+/* Has a new flow go to the backend of its second slot if that has less load. One that
+ * came before and is not remembered was left with its first.
  */
 always_inline void look_further(struct packet *p, struct choice *c)
 {
-	__u32 hash = mix((__u64)c->slot_hash + 1) >> 32;
 	__u64 table = current_table(c);
-	__u32 place = place_of(table, hash), second;
+	__u32 second, hash;
 
 	c->repeated = !c->remember && is_recent(c->hash, RECENT_OPENED);
 	if (c->repeated || !p->verdict.slots)
 		return;
-	second = slot_at(place).current;
-	if (second == c->slot.current || !is_lighter(second, c->slot.current))
+	second = find_lighter(table, c->slot_hash, c->slot.current);
+	if (!second)
 		return;
+	hash = second_hash(c->slot_hash);
+	note_slot(&p->verdict, table, hash, place_of(table, hash));
+	p->verdict.cause = CAUSE_SECOND;
 	c->slot.current = second;
 	c->remember = 1;
-	note_slot(&p->verdict, table, hash, place);
-	p->verdict.cause = CAUSE_SECOND;
+}
+
+/* Has a flow that is older than the transition of its slot go to the previous backend,
+ * if that still serves.
+ */
+always_inline void look_back(struct packet *p, struct choice *c)
+{
+	__u32 owner = find_previous(p->verdict.service, p->verdict.set, c->slot_hash,
+				    c->place, c->slot.previous);
+
+	if (!owner)
+		return;
+	c->slot.current = owner;
+	c->remember |= owner / FROM_OLDER;
+	p->verdict.cause = CAUSE_PREVIOUS;
 }
 
 /* Takes a backend of the slot, for a flow that is not remembered; is_stale says that
@@ -70,18 +85,14 @@ always_inline int choose_by_slot(struct packet *p, struct choice *c, int is_stal
 	if (!p->verdict.slots)
 		find_slot(c, &p->verdict);
 	c->remember = remembers_all(c->service);
-	if (c->slot.previous && !is_syn(p)) {
-		backend = find_previous(p, c);
-		note_previous(c->place);
-		if (backend)
-			return take(p, c, c->index, backend, NULL, CAUSE_PREVIOUS);
-	}
 	p->verdict.cause = CAUSE_SLOT;
 	if (is_syn(p)) {
 		c->remember |=
 		    flags & SERVICE_JUST_ENOUGH && (is_stale || c->slot.previous);
 		if (flags & SERVICE_P2C)
 			look_further(p, c);
+	} else if (c->slot.previous) {
+		look_back(p, c);
 	}
 	index = c->slot.current;
 	backend = bpf_map_lookup_elem(&backends, &index);

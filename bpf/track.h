@@ -24,10 +24,9 @@ always_inline int is_looked_up(struct packet *p, struct choice *c)
 }
 
 /* The backend that the table of another size, which came before, has for a hash; 0
- * without one. A function of its own, as the next, so that the verifier walks it once
- * and not once for every way to get here.
+ * without one.
  */
-__noinline __u32 older_owner(__u32 set, __u32 hash)
+always_inline __u32 older_owner(__u32 set, __u32 hash)
 {
 	struct older *older = bpf_map_lookup_elem(&olders, &set);
 	__u32 owner, now;
@@ -47,46 +46,44 @@ __noinline __u32 older_owner(__u32 set, __u32 hash)
 	return owner;
 }
 
-/* Notes that a packet goes to the previous backend of a slot. Returns 0. */
-__noinline int note_previous(__u32 place)
+/* Notes that a packet meets the previous backend of a slot. */
+always_inline void note_previous(__u32 place)
 {
 	__u32 line = place / SLOTS_PER_LINE;
 	struct tick_line *found = bpf_map_lookup_elem(&ticks, &line);
 	__u16 now = tick(), *seen;
 
 	if (!found)
-		return 0;
+		return;
 	seen = &found->ticks[place % SLOTS_PER_LINE];
 	if (*seen != now)
 		*seen = now;
-	return 0;
 }
 
-/* The backend at an index if it is one of this service and its flows stay. */
-always_inline struct backend *serving_here(const struct packet *p, __u32 index)
+/* Whether a backend is one of the service and its flows stay. */
+always_inline int is_serving(__u32 index, __u32 service)
 {
-	struct backend *b = bpf_map_lookup_elem(&backends, &index);
+	const struct backend *b = bpf_map_lookup_elem(&backends, &index);
 
-	if (!index || !b || b->service != p->verdict.service ||
-	    !(b->flags & BACKEND_SERVING))
-		return NULL;
-	return b;
+	return index && b && b->service == service && b->flags & BACKEND_SERVING;
 }
+
+/* In what find_previous returns: the flow has to be remembered, since only the older
+ * table tells its backend, and that one goes.
+ */
+#define FROM_OLDER 0x10000
 
 /* The backend that a flow which is not remembered belongs to while its slot is in
- * transition; NULL when that is none any more. What only the older table tells has to
- * be remembered, since that one goes.
+ * transition; 0 when that is none any more. A function of its own, so that the verifier
+ * walks it once and not once for every way to get here.
  */
-always_inline struct backend *find_previous(const struct packet *p, struct choice *c)
+__noinline __u32 find_previous(__u32 service, __u32 set, __u32 hash, __u32 place,
+			       __u32 previous)
 {
-	struct backend *backend;
+	__u32 owner = older_owner(set, hash);
 
-	c->index = older_owner(p->verdict.set, c->slot_hash);
-	backend = serving_here(p, c->index);
-	if (backend) {
-		c->remember = 1;
-		return backend;
-	}
-	c->index = c->slot.previous;
-	return serving_here(p, c->index);
+	note_previous(place);
+	if (is_serving(owner, service))
+		return owner | FROM_OLDER;
+	return is_serving(previous, service) ? previous : 0;
 }

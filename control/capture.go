@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -97,9 +96,9 @@ func (d *Daemon) streamCapture(out huma.Context, capture *dataplane.Capture) {
 	}
 }
 
-// Capture calls show with the packets until ctx ends, show returns false or the daemon ends. begun is called when
-// the daemon shows packets.
-func (c *Client) Capture(ctx context.Context, r CaptureRequest, begun func(), show func(CapturedPacket) bool) error {
+// Capture calls show with the packets until ctx ends or show returns false. begun is called when the daemon shows
+// packets; its error ends the capture. That the daemon ended is an ErrUnreachable.
+func (c *Client) Capture(ctx context.Context, r CaptureRequest, begun func() error, show func(CapturedPacket) bool) error {
 	query := url.Values{"service": {r.Service}, "reason": {r.Reason}, "every": {strconv.Itoa(int(r.Every))}}
 	request, err := newRequest(ctx, http.MethodGet, "/v1/capture?"+query.Encode(), nil)
 	if err != nil {
@@ -113,7 +112,9 @@ func (c *Client) Capture(ctx context.Context, r CaptureRequest, begun func(), sh
 	if response.StatusCode >= 400 {
 		return readProblem(response)
 	}
-	begun()
+	if err := begun(); err != nil {
+		return err
+	}
 	decoder := json.NewDecoder(response.Body)
 	for {
 		var p CapturedPacket
@@ -121,7 +122,7 @@ func (c *Client) Capture(ctx context.Context, r CaptureRequest, begun func(), sh
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("the daemon ended the capture: %w", err)
+			return tag(ErrUnreachable, "the daemon ended the capture: did it stop? its log says why")
 		}
 		if !show(p) {
 			return nil

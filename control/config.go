@@ -31,6 +31,8 @@ type Config struct {
 	HashSeed    uint32            `json:"hash-seed"`
 	Limits      dataplane.Limits  `json:"limits"`
 	Defaults    Defaults          `json:"defaults"`
+
+	ProbePath dataplane.ProbePath `json:"probe-path"` // of probes that travel like traffic
 }
 
 // APIConfig says where the API is served and who may use it.
@@ -97,7 +99,7 @@ func parseConfig(name string, data []byte) (Config, error) {
 
 func (c *Config) check() *FieldError {
 	for _, check := range []func() *FieldError{
-		c.checkInterfaces, c.checkPlaces, c.checkLimits, c.checkDefaults,
+		c.checkInterfaces, c.checkPlaces, c.checkProbePath, c.checkLimits, c.checkDefaults,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -168,6 +170,13 @@ func (a APIConfig) groupID() (int, error) {
 		return 0, fmt.Errorf("there is no group %q on this host", a.Group)
 	}
 	return strconv.Atoi(group.Gid)
+}
+
+func (c *Config) checkProbePath() *FieldError {
+	if err := c.ProbePath.Check(); err != nil {
+		return invalid("probe-path", "%v", err)
+	}
+	return nil
 }
 
 func (c *Config) checkLimits() *FieldError {

@@ -75,13 +75,14 @@ func (d *Daemon) openDataplane() error {
 		}
 	}
 	dp, err := dataplane.Open(dataplane.Options{
-		PinPath:  d.config.PinPath,
-		Limits:   d.config.Limits,
-		NATPorts: d.config.NAT.Ports,
-		HashSeed: d.config.HashSeed,
-		Share:    d.config.XDPShare,
-		Priority: d.config.XDPPriority,
-		Logger:   d.log,
+		PinPath:   d.config.PinPath,
+		Limits:    d.config.Limits,
+		NATPorts:  d.config.NAT.Ports,
+		HashSeed:  d.config.HashSeed,
+		Share:     d.config.XDPShare,
+		Priority:  d.config.XDPPriority,
+		ProbePath: d.config.ProbePath,
+		Logger:    d.log,
 	})
 	if err != nil {
 		return err

@@ -202,7 +202,7 @@ func (s *Service) adoptNames(present *Service) {
 
 // usage is what a desired state takes of the limits.
 type usage struct {
-	services int // and named sets of backends: each has a table in the kernel's array of services
+	services int // and the sets of backends that rules name: each has a table in the kernel's array of services
 	backends int
 }
 
@@ -210,8 +210,8 @@ func (m *Manifest) usage() usage {
 	var u usage
 	for i := range m.Services {
 		sets := make(map[string]bool)
-		for _, b := range m.Services[i].Backends {
-			sets[b.Set] = true
+		for _, rule := range m.Services[i].Sources {
+			sets[rule.Set] = true
 		}
 		delete(sets, "") // its table is the service's own
 		u.services += 1 + len(sets)

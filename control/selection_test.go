@@ -105,7 +105,7 @@ func TestSelection(t *testing.T) {
 
 // A patch changes what it names, and takes off what it names as nothing.
 func TestSelectionPatch(t *testing.T) {
-	r := testRules()
+	r := rules{builtinDefaults, dataplane.DefaultLimits}
 	m := apply(t, r, Manifest{}, parse(t, choosy), false)
 	before := m.clone()
 	patched, err := r.update(&m, "quic", ServicePatch{

@@ -234,7 +234,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Named sets of backends count as services. When a limit was lowered below what is there, what shrinks or stays
+// Sets of backends that rules name count as services. When a limit was lowered below what is there, what shrinks or stays
 // is allowed, and only what grows is refused.
 func TestLimits(t *testing.T) {
 	backend := func(m *Manifest, n byte, set string) error {
@@ -247,8 +247,18 @@ func TestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := backend(&full, 13, "c"); err != nil {
-		t.Errorf("one more backend of a set that is there: %v", err)
+	rulesFor := func(sets ...string) ServicePatch {
+		var sources []dataplane.SourceRule
+		for n, set := range sets {
+			sources = append(sources, dataplane.SourceRule{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n)}), 16), Set: set})
+		}
+		return ServicePatch{Sources: &sources}
+	}
+	if _, err := testRules().update(&full, "web", rulesFor("a", "b", "c")); err != nil {
+		t.Fatal(err)
+	}
+	if err := backend(&full, 13, "d"); err != nil {
+		t.Errorf("a set that no rule names: %v", err)
 	}
 	lowered := rules{defaults: builtinDefaults, limits: dataplane.Limits{Services: 2, Backends: 3}}
 	without := full.clone()
@@ -258,7 +268,7 @@ func TestLimits(t *testing.T) {
 		refused string
 	}{
 		"one more set": {func(m *Manifest) error {
-			_, err := testRules().updateBackend(m, "web", "one", BackendPatch{Set: new("d")})
+			_, err := testRules().update(m, "web", rulesFor("a", "b", "c", "d"))
 			return err
 		}, "5 services and sets of backends are more than the 4 of limits.services"},
 		"one more service": {func(m *Manifest) error {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/dataplane"
 )
@@ -137,8 +139,16 @@ func (m Manifest) names(v dataplane.Verdict) (service, backend string) {
 
 // TraceRequest is a capture to run through the live tables.
 type TraceRequest struct {
-	Interface string   `json:"interface,omitempty" doc:"That the packets come in by. Default: the first one of the daemon"`
-	Frames    [][]byte `json:"frames" nullable:"false" doc:"Ethernet frames"`
+	Interface string `json:"interface,omitempty" doc:"That the packets come in by. Default: the first one of the daemon"`
+	Frames    Frames `json:"frames" doc:"Ethernet frames"`
+}
+
+// Frames are bytes whose JSON is base64, as of every []byte.
+type Frames [][]byte
+
+// Schema describes them. huma's own description refuses a frame without bytes, which captures may have.
+func (Frames) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString, Description: "In base64"}}
 }
 
 // trace runs frames through a copy of what is live.

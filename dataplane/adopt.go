@@ -15,7 +15,7 @@ func (d *Dataplane) adopt() error {
 	d.freeIndex.backends = newIndices(1, limits.Backends)
 	d.regions = newRegions(limits.Slots)
 
-	byIndex := make(map[uint32]*serviceState)
+	byIndex := d.byIndex
 	echoes4, err := adoptServices(d, d.objects.Services4, byIndex, func(k balancerServiceKey4) ServiceKey {
 		return serviceKey([4]uint32{k.Address}, false, k.Port, k.Protocol)
 	})
@@ -63,7 +63,7 @@ func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*service
 			continue
 		}
 		record := &d.services.items[index]
-		st := newServiceState(index, Mode(record.Mode))
+		st := newServiceState(key, index, Mode(record.Mode))
 		st.agesSince = tick()
 		if !d.freeIndex.services.reserve(index) || !d.adoptTable(st.sets[""]) {
 			return nil, fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key)
@@ -85,8 +85,7 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 		if record.Flags&balancerBackendFlagsBACKEND_USED == 0 {
 			continue
 		}
-		endpoint := netip.AddrPortFrom(
-			addressOf(record.Address, record.Flags&balancerBackendFlagsBACKEND_IPV6 != 0), network16(record.Port))
+		endpoint := record.endpoint()
 		st := byIndex[uint32(record.Service)]
 		serving := record.Flags&balancerBackendFlagsBACKEND_SERVING != 0
 		if st == nil || (st.backends[endpoint] != nil && !serving) {

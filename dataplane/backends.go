@@ -21,6 +21,14 @@ type hopUsers struct {
 	indices map[uint16]bool
 }
 
+// find returns a backend of a service. d.mu must be held.
+func (d *Dataplane) find(key ServiceKey, backend netip.AddrPort) (*backendState, error) {
+	if st := d.state[key]; st != nil && st.backends[backend] != nil {
+		return st.backends[backend], nil
+	}
+	return nil, fmt.Errorf("%s has no backend %s", key, backend)
+}
+
 // addBackends puts the backends of s that st lacks into the kernel, where nothing names them yet. Returns
 // their endpoints. d.mu must be held.
 func (d *Dataplane) addBackends(st *serviceState, s Service) ([]netip.AddrPort, error) {
@@ -60,6 +68,11 @@ func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index ui
 	}
 	d.backends.items[index] = record
 	d.useHop(endpoint.Addr(), index)
+}
+
+func (b *balancerBackend) endpoint() netip.AddrPort {
+	ipv6 := b.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
+	return netip.AddrPortFrom(addressOf(b.Address, ipv6), network16(b.Port))
 }
 
 // removeBackend takes a backend out of st, after no table names it any more. Its flows are unknown at
@@ -122,8 +135,12 @@ func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
 // writeHop copies a next hop into the record of a backend, in stores of 8 bytes, the one with the interface
 // last: a record without one gets it when all else is there. A neighbour's new MAC is one store. Another
 // interface takes three: while they are made, a packet may leave by the old interface with the new MAC, which
-// its switch drops.
+// its switch drops. While the neighbour has not had the time to answer, the record keeps the hop that it has: so
+// does one that was adopted, or whose route has changed.
 func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
+	if hop.Pending {
+		return
+	}
 	record := &d.backends.items[index]
 	updated := *record
 	updated.Hop.Ifindex = 0

@@ -1,10 +1,14 @@
 package dataplane
 
 import (
+	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"unsafe"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Who finds the interface in the record of a backend, as the program looks for it first, finds the rest too. A
@@ -45,4 +49,29 @@ func TestHopIsWhole(t *testing.T) {
 	if seen == 0 || torn > 0 {
 		t.Errorf("of %d resolved hops %d had no source address", seen, torn)
 	}
+}
+
+// What was adopted keeps its next hop until it is known that there is another or none: its neighbour may be one
+// that the kernel has forgotten meanwhile.
+func TestHopIsKept(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	s := udpService(servers([]int{11}, 100)...)
+	h.set(t, s)
+	must(t, h.Close())
+	must(t, netlink.NeighDel(&netlink.Neigh{LinkIndex: h.servers, IP: net.ParseIP("198.51.100.11")}))
+	const patience = "/proc/sys/net/ipv4/neigh/eth1/mcast_solicit"
+	must(t, os.WriteFile(patience, []byte("1000"), 0)) // so long does the kernel ask
+	h.Dataplane = openTest(t, options)
+	h.openDevice(h.clients)
+	must(t, h.SetService(s))
+	frame := fromClient(ProtocolUDP, client4, service4)
+	if got := h.backendOf(t, frame); got != addr("198.51.100.11") {
+		t.Errorf("packets go to %s", got)
+	}
+	must(t, os.WriteFile(patience, []byte("1"), 0))
+	eventually(t, "an answer that there is no such neighbour", func() bool {
+		action, _ := h.receive(t, h.clients, frame.frame(t))
+		return action == xdpDrop
+	})
 }

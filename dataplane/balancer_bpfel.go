@@ -106,7 +106,7 @@ type balancerFlow struct {
 	Generation uint16
 	NatPort    uint16
 	State      balancerFlowState
-	Pad        uint8
+	Timed      uint8
 	Seen       uint32
 }
 
@@ -170,6 +170,13 @@ const (
 	balancerModeMODE_IPIP balancerMode = 2
 	balancerModeMODE_GUE  balancerMode = 3
 )
+
+type balancerNote struct {
+	_      structs.HostLayout
+	Signal balancerSignal
+	Tuple4 balancerTuple4
+	Tuple6 balancerTuple6
+}
 
 type balancerOlder struct {
 	_     structs.HostLayout
@@ -266,6 +273,13 @@ type balancerReply6 struct {
 	Service [4]uint32
 }
 
+type balancerSampling struct {
+	_     structs.HostLayout
+	Every uint32
+	Pad   uint32
+	Lost  uint64
+}
+
 type balancerServer struct {
 	_          structs.HostLayout
 	Backend    uint16
@@ -320,6 +334,28 @@ type balancerServiceKey6 struct {
 	Protocol uint8
 	Pad      uint8
 }
+
+type balancerSignal struct {
+	_          structs.HostLayout
+	Time       uint64
+	Duration   uint64
+	Flow       uint32
+	Backend    uint16
+	Generation uint16
+	Kind       balancerSignalKind
+	Pad        [7]uint8
+}
+
+type balancerSignalKind uint8
+
+const (
+	balancerSignalKindSIGNAL_OPENED      balancerSignalKind = 0
+	balancerSignalKindSIGNAL_REPEATED    balancerSignalKind = 1
+	balancerSignalKindSIGNAL_ANSWERED    balancerSignalKind = 2
+	balancerSignalKindSIGNAL_RESET       balancerSignalKind = 3
+	balancerSignalKindSIGNAL_RESET_OPEN  balancerSignalKind = 4
+	balancerSignalKindSIGNAL_UNREACHABLE balancerSignalKind = 5
+)
 
 type balancerSlot struct {
 	_        structs.HostLayout
@@ -394,17 +430,22 @@ const (
 	balancerMapFlows6         = "flows6"
 	balancerMapFragments4     = "fragments4"
 	balancerMapFragments6     = "fragments6"
+	balancerMapHandshakes4    = "handshakes4"
+	balancerMapHandshakes6    = "handshakes6"
 	balancerMapLoads          = "loads"
+	balancerMapNotes          = "notes"
 	balancerMapOlders         = "olders"
 	balancerMapReasons        = "reasons"
 	balancerMapRecent         = "recent"
 	balancerMapReplies4       = "replies4"
 	balancerMapReplies6       = "replies6"
+	balancerMapSampling       = "sampling"
 	balancerMapScratch        = "scratch"
 	balancerMapServers        = "servers"
 	balancerMapServices       = "services"
 	balancerMapServices4      = "services4"
 	balancerMapServices6      = "services6"
+	balancerMapSignals        = "signals"
 	balancerMapSlots          = "slots"
 	balancerMapSources4       = "sources4"
 	balancerMapSources6       = "sources6"
@@ -482,17 +523,22 @@ type balancerMapSpecs struct {
 	Flows6      *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments4  *ebpf.MapSpec `ebpf:"fragments4"`
 	Fragments6  *ebpf.MapSpec `ebpf:"fragments6"`
+	Handshakes4 *ebpf.MapSpec `ebpf:"handshakes4"`
+	Handshakes6 *ebpf.MapSpec `ebpf:"handshakes6"`
 	Loads       *ebpf.MapSpec `ebpf:"loads"`
+	Notes       *ebpf.MapSpec `ebpf:"notes"`
 	Olders      *ebpf.MapSpec `ebpf:"olders"`
 	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
 	Recent      *ebpf.MapSpec `ebpf:"recent"`
 	Replies4    *ebpf.MapSpec `ebpf:"replies4"`
 	Replies6    *ebpf.MapSpec `ebpf:"replies6"`
+	Sampling    *ebpf.MapSpec `ebpf:"sampling"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Servers     *ebpf.MapSpec `ebpf:"servers"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
 	Services4   *ebpf.MapSpec `ebpf:"services4"`
 	Services6   *ebpf.MapSpec `ebpf:"services6"`
+	Signals     *ebpf.MapSpec `ebpf:"signals"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sources4    *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6    *ebpf.MapSpec `ebpf:"sources6"`
@@ -544,17 +590,22 @@ type balancerMaps struct {
 	Flows6      *ebpf.Map `ebpf:"flows6"`
 	Fragments4  *ebpf.Map `ebpf:"fragments4"`
 	Fragments6  *ebpf.Map `ebpf:"fragments6"`
+	Handshakes4 *ebpf.Map `ebpf:"handshakes4"`
+	Handshakes6 *ebpf.Map `ebpf:"handshakes6"`
 	Loads       *ebpf.Map `ebpf:"loads"`
+	Notes       *ebpf.Map `ebpf:"notes"`
 	Olders      *ebpf.Map `ebpf:"olders"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
 	Recent      *ebpf.Map `ebpf:"recent"`
 	Replies4    *ebpf.Map `ebpf:"replies4"`
 	Replies6    *ebpf.Map `ebpf:"replies6"`
+	Sampling    *ebpf.Map `ebpf:"sampling"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Servers     *ebpf.Map `ebpf:"servers"`
 	Services    *ebpf.Map `ebpf:"services"`
 	Services4   *ebpf.Map `ebpf:"services4"`
 	Services6   *ebpf.Map `ebpf:"services6"`
+	Signals     *ebpf.Map `ebpf:"signals"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sources4    *ebpf.Map `ebpf:"sources4"`
 	Sources6    *ebpf.Map `ebpf:"sources6"`
@@ -575,17 +626,22 @@ func (m *balancerMaps) Close() error {
 		m.Flows6,
 		m.Fragments4,
 		m.Fragments6,
+		m.Handshakes4,
+		m.Handshakes6,
 		m.Loads,
+		m.Notes,
 		m.Olders,
 		m.Reasons,
 		m.Recent,
 		m.Replies4,
 		m.Replies6,
+		m.Sampling,
 		m.Scratch,
 		m.Servers,
 		m.Services,
 		m.Services4,
 		m.Services6,
+		m.Signals,
 		m.Slots,
 		m.Sources4,
 		m.Sources6,

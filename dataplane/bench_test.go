@@ -45,8 +45,11 @@ func BenchmarkPacket(b *testing.B) {
 	} {
 		h := newTestHost(b, testOptions(b))
 		h.set(b, oneBackend(ProtocolTCP, address.service, ModeL2, address.backend, 80))
-		for what, target := range map[string]string{"l2": address.service, "no service": address.other} {
-			frame := fromClient(ProtocolTCP, address.client, target).frame(b)
+		service := fromClient(ProtocolTCP, address.client, address.service)
+		for what, p := range map[string]packet{
+			"l2": service, "l2 ACK": service.acknowledging(), "no service": fromClient(ProtocolTCP, address.client, address.other),
+		} {
+			frame := p.frame(b)
 			b.Run(name+" "+what, func(b *testing.B) {
 				_, duration, err := h.objects.Balancer.Benchmark(frame, b.N, b.ResetTimer)
 				must(b, err)

@@ -138,11 +138,9 @@ func (c *Capture) open(spec *ebpf.CollectionSpec) (err error) {
 	if c.events, err = ringbuf.NewReader(c.objects.Events); err != nil {
 		return err
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+	if c.boot, err = bootTime(); err != nil {
 		return err
 	}
-	c.boot = time.Now().Add(-time.Duration(now.Nano()))
 	if !c.dataplane.options.Share {
 		return nil
 	}
@@ -150,6 +148,15 @@ func (c *Capture) open(spec *ebpf.CollectionSpec) (err error) {
 	maps["events"], maps[".bss"] = c.objects.Events, c.objects.Bss
 	c.balancer.shared, err = loadShared(spec, "shown_balancer", maps)
 	return err
+}
+
+// bootTime is when CLOCK_MONOTONIC, which programs tell time by, was 0.
+func bootTime() (time.Time, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now().Add(-time.Duration(now.Nano())), nil
 }
 
 func (c *Capture) close() error {
@@ -179,14 +186,16 @@ func (d *Dataplane) captureConstants(filter Filter) (map[string]any, error) {
 	return constants, nil
 }
 
-// liveMaps lists the maps that outlive the process.
+// liveMaps lists the maps that all programs on the interfaces use.
 func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 	o := &d.objects.balancerMaps
 	live := sharedMaps(o)
 	for name, m := range rememberedMaps(o) {
 		live[name] = m
 	}
-	live["counters"], live["reasons"], live["error_budget"], live["ticks"] = o.Counters, o.Reasons, o.ErrorBudget, o.Ticks
+	live["counters"], live["reasons"], live["error_budget"] = o.Counters, o.Reasons, o.ErrorBudget
+	live["handshakes4"], live["handshakes6"] = o.Handshakes4, o.Handshakes6
+	live["sampling"], live["signals"], live["ticks"] = o.Sampling, o.Signals, o.Ticks
 	return live
 }
 

@@ -47,6 +47,8 @@ type Options struct {
 	// IdleTimeout is how long a connection may be silent and still keep its backend through a change of the tables
 	// where not all flows are remembered, 1 s to 9 h; 0 is 15 minutes.
 	IdleTimeout time.Duration
+
+	ProbePath ProbePath // zero fields: DefaultProbePath
 }
 
 // Dataplane is the kernel's side of one network namespace. Safe for concurrent use.
@@ -56,6 +58,8 @@ type Dataplane struct {
 	resolver resolver
 	grace    *grace
 	names    []string // of enum reason
+
+	probes *probeDevice // nil in a private dataplane
 
 	sweeping  sync.Mutex // before mu
 	mu        sync.Mutex
@@ -69,7 +73,9 @@ type Dataplane struct {
 	backends  mapped[balancerBackend]
 	loads     mapped[balancerLoad]
 	links     map[int]*attachment // by the interface's index
+	sampling  mapped[balancerSampling]
 	state     map[ServiceKey]*serviceState
+	byIndex   map[uint32]*serviceState // the same
 	hops      map[netip.Addr]*hopUsers
 	freeIndex struct{ services, backends *indices }
 	regions   *regions
@@ -78,6 +84,7 @@ type Dataplane struct {
 	kept      kept
 	capturing bool
 	first     bool // nothing was pinned before
+	signals   bool // somebody reads them
 	stats     Stats
 
 	tracing sync.Mutex // held during a trace, before mu
@@ -115,6 +122,7 @@ func Open(options Options) (*Dataplane, error) {
 		log:        cmp.Or(options.Logger, slog.Default()),
 		links:      make(map[int]*attachment),
 		state:      make(map[ServiceKey]*serviceState),
+		byIndex:    make(map[uint32]*serviceState),
 		hops:       make(map[netip.Addr]*hopUsers),
 		retirement: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
@@ -133,6 +141,10 @@ func (d *Dataplane) open() (err error) {
 			return err
 		}
 	}
+	if err := d.options.ProbePath.Check(); err != nil {
+		return fmt.Errorf("the path of probes: %w", err)
+	}
+	d.options.ProbePath = d.options.ProbePath.withDefaults()
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
@@ -149,6 +161,9 @@ func (d *Dataplane) open() (err error) {
 		return err
 	}
 	if err := d.openResolver(); err != nil {
+		return err
+	}
+	if err := d.openProbes(); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -224,7 +239,10 @@ func (d *Dataplane) load() error {
 	if d.loads, err = mapArray[balancerLoad](d.objects.Loads); err != nil {
 		return err
 	}
-	d.backends, err = mapArray[balancerBackend](d.objects.Backends)
+	if d.backends, err = mapArray[balancerBackend](d.objects.Backends); err != nil {
+		return err
+	}
+	d.sampling, err = mapArray[balancerSampling](d.objects.Sampling)
 	return err
 }
 
@@ -250,8 +268,10 @@ func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error)
 	return spec, nil
 }
 
-// transient maps hold nothing from one packet to the next.
-var transient = []string{"events", "scratch", "claims4", "claims6"}
+// transient maps hold nothing that another process could go on with.
+var transient = []string{
+	"events", "scratch", "claims4", "claims6", "handshakes4", "handshakes6", "notes", "sampling", "signals",
+}
 
 // isPinned tells the maps that outlive the process from those that belong to one program.
 func isPinned(name string) bool { return name[0] != '.' && !slices.Contains(transient, name) }
@@ -284,8 +304,14 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 		"fragments4": max(limits.Flows/8, 1024),
 		"fragments6": max(limits.Flows/8, 1024),
 		"buckets":    max(limits.Flows/8, 1024),
+
+		"handshakes4": maxHandshakes,
+		"handshakes6": maxHandshakes,
+		"signals":     signalBuffer,
 	} {
-		spec.Maps[name].MaxEntries = size
+		if m := spec.Maps[name]; m != nil { // those of probes are few
+			m.MaxEntries = size
+		}
 	}
 }
 
@@ -313,6 +339,9 @@ func (d *Dataplane) close() error {
 	if d.resolver != nil {
 		d.resolver.Close()
 	}
+	if d.probes != nil {
+		d.probes.close()
+	}
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -325,7 +354,10 @@ func (d *Dataplane) close() error {
 		errs = append(errs, unpinMaps(d.options.PinPath))
 		_ = os.Remove(d.options.PinPath) // not when there is more in it
 	}
-	errs = append(errs, d.services.close(), d.slots.close(), d.ticks.close(), d.olders.close(), d.backends.close(), d.loads.close())
+	if len(d.sampling.items) > 0 {
+		d.sampling.items[0].Every = 0 // nobody listens from now on
+	}
+	errs = append(errs, d.services.close(), d.slots.close(), d.ticks.close(), d.olders.close(), d.backends.close(), d.loads.close(), d.sampling.close())
 	for index := range d.links {
 		d.forget(index)
 	}
@@ -340,9 +372,14 @@ func (d *Dataplane) close() error {
 }
 
 // Unload detaches the programs that are pinned under the path and removes what Open and AttachDecap pinned
-// there, and the folder. It is no error when nothing is there; what others have pinned there stays, with an
-// error.
+// there, and the folder, and what ProbeMark made in the network namespace of the calling thread. The neighbours of the
+// backends are the kernel's alone from then on. It is no error when nothing is there; what others have pinned there
+// stays, with an error.
 func Unload(pinPath string) error {
+	return errors.Join(unloadProbes(pinPath), unloadPins(pinPath))
+}
+
+func unloadPins(pinPath string) error {
 	if _, err := os.Stat(pinPath); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -352,7 +389,37 @@ func Unload(pinPath string) error {
 	return errors.Join(
 		unloadShared(pinPath),
 		removeLinks(filepath.Join(pinPath, linksFolder)), removeLinks(filepath.Join(pinPath, decapFolder)),
-		unpinMaps(pinPath), os.Remove(pinPath))
+		releaseNeighbours(pinPath), unpinMaps(pinPath), os.Remove(pinPath))
+}
+
+// releaseNeighbours leaves the neighbours that the next hops of backends depend on, and that no process follows
+// any more, to the kernel: it would not forget them.
+func releaseNeighbours(pinPath string) error {
+	m, err := ebpf.LoadPinnedMap(filepath.Join(pinPath, "backends"), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	backends, err := mapArray[balancerBackend](m)
+	if err != nil {
+		return err
+	}
+	r, err := nexthop.NewResolver(slog.Default(), func(netip.Addr, nexthop.Hop) {})
+	if err != nil {
+		return errors.Join(err, backends.close())
+	}
+	defer r.Close()
+	for i := range backends.items {
+		if record := &backends.items[i]; record.Flags&balancerBackendFlagsBACKEND_USED != 0 {
+			address := record.endpoint().Addr()
+			r.Watch(address)
+			r.Unwatch(address)
+		}
+	}
+	return backends.close()
 }
 
 // unpinMaps removes the maps that Open has pinned.
@@ -386,6 +453,7 @@ func (d *Dataplane) Stats() Stats {
 	stats := d.stats
 	stats.ServicesUsed, stats.ServicesTotal = len(d.state), int(d.options.Limits.Services)
 	stats.BackendsUsed, stats.BackendsTotal = d.freeIndex.backends.used, int(d.options.Limits.Backends)
+	stats.SignalEvery, stats.SignalsLost = d.sampled()
 	stats.SlotsUsed, stats.SlotsTotal = int(d.regions.used), int(d.options.Limits.Slots)
 	return stats
 }

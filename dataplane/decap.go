@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -40,17 +41,16 @@ func AttachDecap(name string, mode XDPMode, pinPath string) (Interface, error) {
 // DetachDecap takes the program off an interface. It returns an error that wraps os.ErrNotExist when the
 // program is not there.
 func DetachDecap(name, pinPath string) error {
-	netdev, err := interfaceByName(name)
-	if err != nil {
-		return err
+	folder, index := filepath.Join(pinPath, decapFolder), 0
+	if netdev, err := net.InterfaceByName(name); err == nil {
+		index = netdev.Index
 	}
-	folder := filepath.Join(pinPath, decapFolder)
-	l, err := findLink(folder, netdev.Index)
+	l, err := findLink(folder, index)
 	if err != nil {
 		return err
 	}
 	if l == nil {
-		return fmt.Errorf("no decapsulator on interface %s: %w", name, os.ErrNotExist)
+		return fmt.Errorf("no decapsulator on interface %s is pinned in %s: %w", name, folder, os.ErrNotExist)
 	}
 	if err := removeLink(l); err != nil {
 		return err

@@ -71,11 +71,8 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 	if !verdict.Served {
 		return verdict
 	}
-	for key, st := range d.state {
-		if st.index != uint32(v.Service) {
-			continue
-		}
-		verdict.Service = key
+	if st := d.byIndex[uint32(v.Service)]; st != nil {
+		verdict.Service = st.key
 		for name, set := range st.sets {
 			if set.index == uint32(v.Set) {
 				verdict.Set = name
@@ -83,9 +80,7 @@ func (d *Dataplane) verdict(v balancerVerdict, action uint32) Verdict {
 		}
 	}
 	if v.Backend != 0 && int(v.Backend) < len(d.backends.items) { // which are gone when d is closed
-		record := d.backends.items[v.Backend]
-		ipv6 := record.Flags&balancerBackendFlagsBACKEND_IPV6 != 0
-		verdict.Backend = netip.AddrPortFrom(addressOf(record.Address, ipv6), network16(record.Port))
+		verdict.Backend = d.backends.items[v.Backend].endpoint()
 	}
 	return verdict
 }

@@ -3,12 +3,15 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 )
 
 // A flow keeps its backend while that serves, whatever the table says; it moves when that is down or gone.
@@ -150,6 +153,8 @@ func TestPortsAreReused(t *testing.T) {
 		"seen a tick later":      {[]packet{in, data}, ^uint32(0), xdpDrop},
 		"only a SYN":             {[]packet{in}, 1, xdpDrop},
 		"only a SYN, long ago":   {[]packet{in}, 60, xdpRedirect},
+		"one ACK, long ago":      {[]packet{data}, 60, xdpRedirect},
+		"two ACKs":               {[]packet{data, data}, 3600, xdpDrop},
 		"open and idle":          {[]packet{in, data}, 3600, xdpDrop},
 		"open and idle for long": {[]packet{in, data}, 7200, xdpRedirect},
 	} {
@@ -333,6 +338,33 @@ func TestUnload(t *testing.T) {
 		t.Errorf("the pin path is still there: %v", err)
 	}
 	must(t, Unload(options.PinPath))
+}
+
+// Neighbours that a resolver keeps are the kernel's again when all is unloaded, not before.
+func TestUnloadReleasesNeighbours(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	address := net.ParseIP("198.51.100.200")
+	must(t, netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: h.servers, IP: address, HardwareAddr: serverMAC(200), State: netlink.NUD_STALE, Flags: netlink.NTF_EXT_LEARNED,
+	}))
+	kept := func() bool {
+		t.Helper()
+		list, err := netlink.NeighList(h.servers, netlink.FAMILY_V4)
+		must(t, err)
+		return slices.ContainsFunc(list, func(n netlink.Neigh) bool {
+			return n.IP.Equal(address) && n.Flags&netlink.NTF_EXT_LEARNED != 0
+		})
+	}
+	h.set(t, udpService(servers([]int{200}, 100)...))
+	must(t, h.Close())
+	if !kept() {
+		t.Error("the neighbour is not kept for the next process")
+	}
+	must(t, Unload(options.PinPath))
+	if kept() {
+		t.Error("the neighbour is kept for ever")
+	}
 }
 
 // A flow that was remembered for every port of an address is not taken for one of a service that gets one of the

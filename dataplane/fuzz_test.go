@@ -69,7 +69,7 @@ func fuzzSeeds(f *testing.F) [][]byte {
 		seeds = append(seeds, p.frame(f))
 		reply := fromClient(s.Protocol, s.Backends[0].Address.String(), map[bool]string{true: "198.51.100.1", false: "2001:db8:2::1"}[s.Backends[0].Address.Is4()])
 		reply.sport, reply.dport = s.Backends[0].Port, 5000
-		seeds = append(seeds, reply.frame(f))
+		seeds = append(seeds, reply.frame(f), reply.resetting().frame(f))
 		if s.Address.Is6() == s.Backends[0].Address.Is6() {
 			router := packet{from: clientMAC, to: clientsMAC, source: addr(client), target: s.Address}
 			answer := fromClient(s.Protocol, s.Address.String(), client)
@@ -79,6 +79,9 @@ func fuzzSeeds(f *testing.F) [][]byte {
 				kind, code = 2, 0
 			}
 			seeds = append(seeds, icmpFrame(f, router, kind, code, quote(f, answer)))
+			unreachable := map[bool]uint8{true: 1, false: 3}[s.Address.Is6()]
+			router.target = reply.target
+			seeds = append(seeds, icmpFrame(f, router, unreachable, 1, quote(f, reply.translated(reply.target.String(), reply.dport, reply.source.String(), reply.sport))))
 		}
 	}
 	echo := packet{from: clientMAC, to: clientsMAC, source: addr(client4), target: addr(service4)}
@@ -101,6 +104,7 @@ func FuzzBalancer(f *testing.F) {
 	tracer, err := h.newTracer(1 << 16)
 	must(f, err)
 	f.Cleanup(func() { must(f, tracer.close()) })
+	must(f, tracer.objects.Sampling.Put(uint32(0), balancerSampling{Every: 1})) // for what packets do then; nobody reads
 	run := h.runner(tracer)
 	world := h.world()
 	runs := 0

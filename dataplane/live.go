@@ -52,11 +52,15 @@ type census struct {
 func (d *Dataplane) newCensus(key ServiceKey, backend netip.AddrPort, idle uint32) (*census, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	st := d.state[key]
-	if st == nil || st.backends[backend] == nil || d.slots.items == nil { // or closed
-		return nil, fmt.Errorf("%s has no backend %s", key, backend)
+	b, err := d.find(key, backend)
+	if err != nil {
+		return nil, err
 	}
-	b, flags := st.backends[backend], d.trackingFlags(st)
+	if d.slots.items == nil {
+		return nil, errClosed
+	}
+	st := d.state[key]
+	flags := d.trackingFlags(st)
 	c := &census{dataplane: d, index: b.index, now: tick(), idle: idle, ages: b.drainingSince}
 	switch {
 	case flags&balancerServiceFlagsSERVICE_UNTRACKED != 0:

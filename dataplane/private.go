@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/sluicelb/sluice/dataplane/nexthop"
@@ -22,13 +21,13 @@ func (d *Dataplane) isPrivate() bool { return d.options.PinPath == "" }
 func (d *Dataplane) SetNextHop(key ServiceKey, backend netip.AddrPort, hop NextHop) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	st := d.state[key]
-	if st == nil || st.backends[backend] == nil {
-		return fmt.Errorf("%s has no backend %s", key, backend)
+	b, err := d.find(key, backend)
+	if err != nil {
+		return err
 	}
 	if hop.Index == 0 {
 		hop.Index = loopback
 	}
-	d.writeHop(st.backends[backend].index, hop)
+	d.writeHop(b.index, hop)
 	return nil
 }

@@ -120,6 +120,23 @@ func (h *testHost) wantHeld(t *testing.T, rules, servers, records, backends int)
 	}
 }
 
+// What is behind the packet in its frame is no connection ID.
+func TestPaddingIsNoConnectionID(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	s := choosy()
+	s.Backends[1].ServerID = "\x00\x00"
+	h.set(t, s)
+	p := fromClient(ProtocolUDP, client4, service4)
+	p.padding = 16
+	for payload, server := range map[string]byte{"\x40\x22\x00": 11, "\x40\x22\x00\x00": 12} {
+		p.payload = payload
+		if got := h.backendOf(t, p).As4()[3]; got != server {
+			t.Errorf("%x goes to server %d, want %d", payload, got, server)
+		}
+		h.forget(t)
+	}
+}
+
 // A connection ID spares a flow that nat has to remember neither the limit nor the count.
 func TestConnectionIDIsLimited(t *testing.T) {
 	for mode, limited := range map[Mode]bool{ModeNAT: true, ModeL2: false} {

@@ -20,6 +20,7 @@ const maxWeight = 1000
 
 // serviceState is what is in the kernel for one service.
 type serviceState struct {
+	key      ServiceKey
 	index    uint32 // in services, also that of the set ""
 	mode     Mode
 	sets     map[string]*setState
@@ -31,8 +32,9 @@ type serviceState struct {
 	counted   int    // remembered flows, at the last count
 }
 
-func newServiceState(index uint32, mode Mode) *serviceState {
+func newServiceState(key ServiceKey, index uint32, mode Mode) *serviceState {
 	return &serviceState{
+		key:      key,
 		index:    index,
 		mode:     mode,
 		sets:     map[string]*setState{"": {index: index}},
@@ -132,7 +134,8 @@ func (d *Dataplane) create(s Service) (*serviceState, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %d services (limits.services)", ErrFull, d.options.Limits.Services)
 	}
-	st := newServiceState(index, s.Mode)
+	st := newServiceState(s.ServiceKey, index, s.Mode)
+	d.byIndex[index] = st
 	d.services.items[index], d.olders.items[index] = balancerService{}, balancerOlder{}
 	err := d.change(st, s)
 	if err == nil {
@@ -263,6 +266,7 @@ func (d *Dataplane) RemoveService(key ServiceKey) error {
 
 // discard gives back what a service holds that no new packet finds any more. d.mu must be held.
 func (d *Dataplane) discard(st *serviceState) {
+	delete(d.byIndex, st.index)
 	for endpoint := range st.backends {
 		d.removeBackend(st, endpoint)
 	}

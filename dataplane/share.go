@@ -50,32 +50,42 @@ func (d *Dataplane) attachShared(netdev *net.Interface, mode XDPMode) (*attachme
 	if err != nil {
 		return nil, explain(netdev, err)
 	}
-	others := slices.DeleteFunc(slices.Clone(there.Programs), isOne(d.isMine()))
+	anew, err := d.leaveMode(netdev, there, mode)
 	there.Close()
+	if err != nil {
+		return nil, err
+	}
 	a := &attachment{index: netdev.Index, name: netdev.Name}
-	inOtherMode := len(there.Programs) > 0 && mode != XDPAuto && (mode == XDPGeneric) != there.Generic
-	if inOtherMode && len(others) > 0 {
-		is := XDPNative
-		if there.Generic {
-			is = XDPGeneric
-		}
-		return nil, fmt.Errorf("interface %s has programs in %s mode to share it with: use xdp-mode auto or %[2]s", netdev.Name, is)
-	}
-	if inOtherMode {
-		if err := d.unshare(netdev.Index); err != nil {
-			return nil, err
-		}
-	}
-	if len(there.Programs) > 0 && !inOtherMode {
+	if len(there.Programs) > 0 && !anew {
 		a.reason = "as the programs that share it"
 		err = d.share(a.index, there.Generic, d.running.shared)
 	} else {
 		a.reason, err = inMode(mode, func(generic bool) error { return d.share(a.index, generic, d.running.shared) })
 	}
+	if err != nil && anew {
+		err = errors.Join(err, d.share(a.index, there.Generic, d.running.shared))
+	}
 	if err != nil {
 		return nil, explain(netdev, err)
 	}
 	return a, dispatcher.Clean(d.isMine())
+}
+
+// leaveMode takes the balancer off an interface where it is alone, in another mode than the one asked for, and
+// tells whether it did. It fails when others are there in that mode.
+func (d *Dataplane) leaveMode(netdev *net.Interface, there *dispatcher.Shared, mode XDPMode) (bool, error) {
+	if len(there.Programs) == 0 || mode == XDPAuto || (mode == XDPGeneric) == there.Generic {
+		return false, nil
+	}
+	is := XDPNative
+	if there.Generic {
+		is = XDPGeneric
+	}
+	others := slices.DeleteFunc(slices.Clone(there.Programs), isOne(d.isMine()))
+	if len(others) > 0 {
+		return false, fmt.Errorf("interface %s has programs in %s mode to share it with: use xdp-mode auto or %[2]s", netdev.Name, is)
+	}
+	return true, d.unshare(netdev.Index)
 }
 
 // share puts a program in the place of the balancer on an interface that is shared.

@@ -297,6 +297,9 @@ func TestShareGeneric(t *testing.T) {
 	if i, err = h.Attach("eth0", XDPGeneric); err != nil || i.Mode != XDPGeneric || i.Reason != "asked for" {
 		t.Errorf("first there: %+v, %v", i, err)
 	}
+	if i, err = h.Attach("eth0", XDPNative); err != nil || i.Mode != XDPNative {
+		t.Errorf("alone there, in another mode: %+v, %v", i, err)
+	}
 }
 
 // A capture shows packets on a shared interface, and leaves it as it was.

@@ -32,7 +32,8 @@ const (
 // live program knows and counts does not change; the frames see what earlier ones of the same call left. ifindex
 // 0 is the loopback interface.
 //
-// The copy costs time and memory, so there is one trace at a time; others wait.
+// The copy costs time and memory, seconds and as much as the tables take when they are full, so there is one trace
+// at a time; others wait.
 func (d *Dataplane) Trace(frames [][]byte, ifindex int) ([]Traced, error) {
 	d.tracing.Lock()
 	defer d.tracing.Unlock()
@@ -67,13 +68,17 @@ func (d *Dataplane) newTracer(packets int) (*tracer, error) {
 	}
 	spec.Maps["events"].MaxEntries = 64 << 10
 	spec.Maps["ticks"].MaxEntries = 1 // nobody reads when packets were seen
+	for _, name := range []string{"handshakes4", "handshakes6", "signals"} {
+		spec.Maps[name].MaxEntries = 4096 // its own, that nobody reads
+	}
 	copies := newCopies()
 	for name, m := range rememberedMaps(&d.objects.balancerMaps) {
 		if err := copies[name].read(m); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", name, err)
 		}
-		// An LRU map that is nearly full evicts; each packet adds at most two entries.
-		spec.Maps[name].MaxEntries = uint32(2*copies[name].length() + 4*packets + 1024)
+		// An LRU map evicts when fewer entries are free than a processor takes at once (LOCAL_FREE_TARGET in
+		// kernel/bpf/bpf_lru_list.c); each packet adds at most two.
+		spec.Maps[name].MaxEntries = uint32(copies[name].length() + 128*(ebpf.MustPossibleCPU()+1) + 4*packets)
 	}
 	t := &tracer{dataplane: d}
 	if err := spec.LoadAndAssign(&t.objects, &ebpf.CollectionOptions{MapReplacements: sharedMaps(&d.objects.balancerMaps)}); err != nil {

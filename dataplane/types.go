@@ -261,4 +261,6 @@ type Stats struct {
 	BackendsTotal int           `json:"backends-total"`
 	ServicesUsed  int           `json:"services-used"`
 	ServicesTotal int           `json:"services-total"`
+	SignalEvery   uint32        `json:"signal-every"` // one flow of so many tells Signals; 0: nobody listens
+	SignalsLost   uint64        `json:"signals-lost"` // since the dataplane was opened
 }

@@ -86,6 +86,7 @@ struct icmp {
 #define ICMP4_UNREACHABLE 3
 #define ICMP4_FRAGMENTATION_NEEDED 4 /* code of the former */
 #define ICMP4_ECHO 8
+#define ICMP6_UNREACHABLE 1
 #define ICMP6_TOO_BIG 2
 #define ICMP6_ECHO 128
 #define ICMP6_ECHO_REPLY 129

@@ -264,7 +264,7 @@ struct fragment_key6 {
 };
 
 byte_enum flow_state {
-	FLOW_OPENING,		 /* TCP: only SYN seen from the client */
+	FLOW_OPENING,		 /* one packet, or of TCP only SYNs, from the client */
 	FLOW_OPEN, FLOW_CLOSING, /* TCP: FIN or RST seen */
 };
 
@@ -279,10 +279,10 @@ struct flow {
 		__u16 set;	 /* other modes: index in services of its table */
 	};
 	enum flow_state state;
-	__u8 pad;
+	__u8 timed; /* its handshake is, see signal.h */
 	__u32
-	    seen; /* tick (clock.h) of the client's last packet: in nat mode, and where
-		   * somebody asks for it, see note_flow; otherwise of its first */
+	    seen; /* tick (clock.h) of a packet of the client: in nat mode, and where
+		   * it ages, of the last one, see note_flow; otherwise of the first */
 };
 
 struct flow4 {
@@ -325,6 +325,33 @@ struct reply6 {
 	struct reply head;
 	__be32 client[4];
 	__be32 service[4];
+};
+
+/* Which flows are watched, and what of them was not told. */
+struct sampling {
+	__u32 every; /* one flow of so many, a power of two; 0 is none */
+	__u32 pad;
+	__u64 lost; /* signals that found the buffer full */
+};
+
+byte_enum signal_kind {
+	SIGNAL_OPENED,	    /* a SYN went to the backend */
+	SIGNAL_REPEATED,    /* another one of the same handshake */
+	SIGNAL_ANSWERED,    /* the client went on, so the backend has answered */
+	SIGNAL_RESET,	    /* nat: the backend refused the handshake */
+	SIGNAL_RESET_OPEN,  /* nat: the backend reset an open connection */
+	SIGNAL_UNREACHABLE, /* nat: an ICMP error about a packet to the backend */
+};
+
+/* What a watched flow tells of its backend. */
+struct signal {
+	__u64 time;	/* CLOCK_MONOTONIC, ns */
+	__u64 duration; /* ns since the handshake began; 0 where none is timed */
+	__u32 flow;	/* hash */
+	__u16 backend;
+	__u16 generation;
+	enum signal_kind kind;
+	__u8 pad[7];
 };
 
 /* Why a packet goes to its backend. */

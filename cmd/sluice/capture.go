@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strconv"
@@ -71,51 +73,90 @@ A program that shows packets runs meanwhile; without a capture there is nothing 
 	return cmd
 }
 
-// capture writes packets until ctx ends or there were count of them.
+// capture writes packets until ctx ends or there were count of them. What the file holds is overwritten when the
+// daemon has begun to show packets, not before.
 func (c *cli) capture(ctx context.Context, request control.CaptureRequest, path string, count int) (err error) {
 	target, err := c.openCapture(path)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, target.Close()) }()
+	defer func() { err = errors.Join(err, target.close()) }()
 	buffer := bufio.NewWriter(target)
-	writer, err := newPcapWriter(buffer)
-	if err != nil {
-		return err
-	}
+	var writer pcapWriter
 	packets, lost := 0, uint64(0)
 	var failed error
-	begun := func() { fmt.Fprintln(c.stderr, "capturing; Ctrl-C ends it") }
+	begun := func() error {
+		fmt.Fprintln(c.stderr, "capturing; Ctrl-C ends it")
+		if err := target.begin(); err != nil {
+			return err
+		}
+		writer, err = newPcapWriter(buffer)
+		return errors.Join(err, buffer.Flush())
+	}
 	err = c.client().Capture(ctx, request, begun, func(p control.CapturedPacket) bool {
-		packets, lost = packets+1, p.Lost
-		failed = errors.Join(writer.write(p.Time, p.Before, p.BeforeLength), writer.write(p.Time, p.After, p.AfterLength), buffer.Flush())
+		failed = errors.Join(writer.write(p.Time, p.Before, p.BeforeLength), writer.write(p.Time, p.After, p.AfterLength))
+		if failed == nil {
+			failed = buffer.Flush()
+		}
+		if failed == nil {
+			packets, lost = packets+1, p.Lost
+		}
 		return failed == nil && packets != count
 	})
-	if err := errors.Join(noService(err), failed, buffer.Flush()); err != nil {
-		return err
+	if target.begun {
+		fmt.Fprintf(c.stderr, "%s captured, each as it came and as it left", plural(packets, "packet"))
+		if lost > 0 {
+			fmt.Fprintf(c.stderr, "; %d more came too fast", lost)
+		}
+		fmt.Fprintln(c.stderr)
 	}
-	fmt.Fprintf(c.stderr, "%s captured, each as it came and as it left", plural(packets, "packet"))
-	if lost > 0 {
-		fmt.Fprintf(c.stderr, "; %d more came too fast", lost)
-	}
-	fmt.Fprintln(c.stderr)
-	return nil
+	return cmp.Or(failed, noService(err))
+}
+
+// captureFile is what a capture is written to.
+type captureFile struct {
+	io.Writer
+	file  *os.File // nil for standard output
+	fresh bool     // there was no such file before
+	begun bool
 }
 
 // openCapture opens the file to write. The daemon is asked only when that is possible.
-func (c *cli) openCapture(path string) (io.WriteCloser, error) {
+func (c *cli) openCapture(path string) (*captureFile, error) {
 	if path == "-" {
-		return standardOutput{c.stdout}, nil
+		return &captureFile{Writer: c.stdout}, nil
 	}
-	file, err := os.Create(path)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	fresh := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		file, err = os.OpenFile(path, os.O_WRONLY, 0)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("writing the capture: %w", err)
 	}
-	return file, nil
+	return &captureFile{Writer: file, file: file, fresh: fresh}, nil
 }
 
-// standardOutput stays open for others.
-type standardOutput struct{ io.Writer }
+// begin removes what a file held before.
+func (f *captureFile) begin() error {
+	f.begun = true
+	if f.file == nil {
+		return nil
+	}
+	if info, err := f.file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err // pipes and devices hold nothing
+	}
+	return f.file.Truncate(0)
+}
 
-// Close does nothing.
-func (standardOutput) Close() error { return nil }
+// close also removes the file if nothing began. Standard output stays open for others.
+func (f *captureFile) close() error {
+	if f.file == nil {
+		return nil
+	}
+	err := f.file.Close()
+	if f.fresh && !f.begun {
+		err = errors.Join(err, os.Remove(f.file.Name()))
+	}
+	return err
+}

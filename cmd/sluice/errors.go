@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -39,7 +40,7 @@ func newExitCodesTopic() *cobra.Command {
    6  a value is not allowed: in an argument, a flag, a manifest or the configuration
    7  doctor: warnings were found and no error
   10  apply --dry-run --exit-code: there are changes to make
- 130  demo: interrupted; everything is removed`,
+ 130  interrupted; what demo made is removed`,
 	}
 }
 
@@ -79,6 +80,9 @@ func (c *cli) report(cmd *cobra.Command, err error) int {
 	if code == exitOK || err.Error() == "" {
 		return code
 	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
 	fmt.Fprintf(c.stderr, "sluice: %v\n", err)
 	switch {
 	case code == exitUsage && cmd.HasSubCommands():
@@ -104,6 +108,8 @@ func exitCode(err error) int {
 		return exitUnreachable
 	case errors.Is(err, control.ErrInvalid):
 		return exitInvalid
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
 	}
 	return exitFailure
 }

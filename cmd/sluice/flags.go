@@ -72,11 +72,7 @@ func probeFlags(cmd *cobra.Command, p *control.Probe) {
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&p.Type), "probe", "", "how backends are watched: `tcp|none`")
 	completeFlag(cmd, "probe", string(control.ProbeTCP), string(control.ProbeNone))
-	flags.Func("probe-port", "`PORT` to probe, by default the backend's", func(text string) error {
-		port, err := strconv.ParseUint(text, 10, 16)
-		p.Port = uint16(port)
-		return positive(text, p.Port, "a port, 1 to 65535", err)
-	})
+	portFlag(cmd, &p.Port, "probe-port", "`PORT` to probe, by default the backend's")
 	for name, target := range map[string]*control.Duration{"probe-interval": &p.Interval, "probe-timeout": &p.Timeout} {
 		flags.Func(name, "a `DURATION` such as 200ms", func(text string) error {
 			err := target.UnmarshalText([]byte(text))
@@ -90,6 +86,15 @@ func probeFlags(cmd *cobra.Command, p *control.Probe) {
 	flags.Func("fall", "`COUNT` of failures in a row that take a backend out", func(text string) (err error) {
 		p.Fall, err = strconv.Atoi(text)
 		return positive(text, p.Fall, "a count above 0", err)
+	})
+}
+
+// portFlag defines a flag for a port, which stays 0 unless the flag is given.
+func portFlag(cmd *cobra.Command, target *uint16, name, usage string) {
+	cmd.Flags().Func(name, usage, func(text string) error {
+		port, err := strconv.ParseUint(text, 10, 16)
+		*target = uint16(port)
+		return positive(text, *target, "a port, 1 to 65535", err)
 	})
 }
 

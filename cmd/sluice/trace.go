@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -31,11 +32,15 @@ flow known. Next hops are then what the manifest says ("mac:" of each backend).`
   sluice trace --pcap client.pcap
   sluice trace --pcap client.pcap --config services.yaml -o json`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if capture == "" && len(args) != 2 {
+			switch given := cmd.Flags().Changed; {
+			case given("pcap") && capture == "", given("config") && manifest == "":
+				return usageError("--pcap and --config want the name of a file")
+			case capture == "" && len(args) != 2:
 				return usageError("CLIENT:PORT and SERVICE, or --pcap FILE, must be given")
-			}
-			if capture != "" && len(args) != 0 {
+			case capture != "" && len(args) != 0:
 				return usageError("--pcap takes no arguments")
+			case capture == "-" && manifest == "-":
+				return usageError("--pcap and --config cannot both be standard input")
 			}
 			return nil
 		},
@@ -64,7 +69,7 @@ flow known. Next hops are then what the manifest says ("mac:" of each backend).`
 		return err
 	})
 	completeFlag(cmd, "proto", "tcp", "udp", "sctp")
-	cmd.Flags().Uint16Var(&request.Port, "port", 0, "`PORT` that the packet goes to, for a service that has every port")
+	portFlag(cmd, &request.Port, "port", "`PORT` that the packet goes to, for a service that has every port")
 	cmd.Flags().StringVar(&request.Interface, "interface", "", "`NAME` of the interface that packets come in by, by default the daemon's first")
 	completeFlag(cmd, "interface")
 	cmd.Flags().StringVar(&capture, "pcap", "", "capture, a `FILE` in pcap or pcapng format; \"-\" is standard input")
@@ -90,42 +95,54 @@ func (c *cli) tracePcap(cmd *cobra.Command, capture, manifest string, request co
 	if manifest != "" && request.Interface != "" {
 		return usageError("--interface is one of the daemon's, and --config asks no daemon")
 	}
-	packets, err := c.readPcap(capture)
+	packets, broken := c.readPcap(capture)
+	if len(packets) == 0 && broken != nil {
+		return broken
+	}
+	traced, err := c.traceFrames(cmd, manifest, request.Interface, packets)
 	if err != nil {
 		return err
 	}
+	if outputFormat(cmd) == formatPcap {
+		err = c.writeTraced(packets, traced)
+	} else {
+		err = c.show(cmd, traced, func(p *page) { p.traced(traced) })
+	}
+	return cmp.Or(err, broken)
+}
+
+// traceFrames asks the daemon or, with a manifest, a program of its own.
+func (c *cli) traceFrames(cmd *cobra.Command, manifest, device string, packets []pcapPacket) ([]control.TracedPacket, error) {
 	frames := make([][]byte, len(packets))
 	for i, p := range packets {
 		frames[i] = p.frame
 	}
-	var traced []control.TracedPacket
-	if manifest != "" {
-		m, err := c.readManifest(manifest)
-		if err != nil {
-			return err
-		}
-		c.noteMissingMACs(m)
-		traced, err = control.TraceManifest(m, frames)
-		if err != nil {
-			return err
-		}
-	} else if traced, err = c.client().Trace(cmd.Context(), control.TraceRequest{Interface: request.Interface, Frames: frames}); err != nil {
-		return err
+	if manifest == "" {
+		return c.client().Trace(cmd.Context(), control.TraceRequest{Interface: device, Frames: frames})
 	}
-	if outputFormat(cmd) == formatPcap {
-		return c.writeTraced(packets, traced)
+	m, err := c.readManifest(manifest)
+	if err != nil {
+		return nil, err
 	}
-	return c.show(cmd, traced, func(p *page) { p.traced(traced) })
+	c.noteMissingMACs(m)
+	return control.TraceManifest(m, frames)
 }
 
 // noteMissingMACs says why packets for some backends cannot leave.
 func (c *cli) noteMissingMACs(m control.Manifest) {
+	missing, all, first := 0, 0, ""
 	for i := range m.Services {
 		for j := range m.Services[i].Backends {
+			all++
 			if b := &m.Services[i].Backends[j]; b.MAC == "" {
-				fmt.Fprintf(c.stderr, "sluice: backend %s of %s has no mac: its packets end as drop_next_hop_unresolved\n", b.Address, m.Services[i].Address)
+				missing++
+				first = cmp.Or(first, fmt.Sprintf("%s of %s", b.Address, m.Services[i].Address))
 			}
 		}
+	}
+	if missing > 0 {
+		fmt.Fprintf(c.stderr, "sluice: no mac: is given for %d of %s, the first is %s: without a daemon that is how next hops are known, "+
+			"so what goes to these ends as drop_next_hop_unresolved\n", missing, plural(all, "backend"), first)
 	}
 }
 

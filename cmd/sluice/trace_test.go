@@ -2,8 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +45,11 @@ func TestTraceWrongCommandLine(t *testing.T) {
 	s.run("trace --pcap $DIR/web.pcap --config $DIR/wrong.yaml")
 	s.file("wifi.pcap", string(testCapture(t, layers.LinkTypeIEEE802_11)))
 	s.run("trace --pcap $DIR/wifi.pcap --config $DIR/services.yaml")
+	s.run("trace --pcap - --config -")
+	s.run("trace --pcap $DIR --config $DIR/services.yaml")
+	s.run("trace --pcap $DIR/web.pcap --config=")
+	s.run("trace --pcap= --config $DIR/services.yaml")
+	s.run("trace 192.0.2.7:40000 web --port 0")
 	s.golden()
 }
 
@@ -49,6 +61,14 @@ func TestCaptureWrongCommandLine(t *testing.T) {
 	s.run("capture -w $DIR/x.pcap --every many")
 	s.run("capture -w $DIR/x.pcap --for 10")
 	s.run("capture -w $DIR/x.pcap")
+	if _, err := os.Stat(filepath.Join(s.dir, "x.pcap")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a capture that did not begin leaves a file: %v", err)
+	}
+	s.file("before.pcap", "from yesterday")
+	s.run("capture -w $DIR/before.pcap")
+	if held, err := os.ReadFile(filepath.Join(s.dir, "before.pcap")); err != nil || string(held) != "from yesterday" {
+		t.Errorf("a capture that did not begin overwrites a file: %q, %v", held, err)
+	}
 	s.golden()
 }
 
@@ -133,6 +153,97 @@ func TestTraceOffline(t *testing.T) {
 			s.run("trace --pcap $DIR/capture.pcap --config $DIR/services.yaml")
 			s.golden()
 		}
+	}
+}
+
+// captureOf holds packets as records of the classic format, with the link type.
+func captureOf(t *testing.T, link layers.LinkType, packets ...[]byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := pcapgo.NewWriter(&b)
+	if err := w.WriteFileHeader(65535, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packets {
+		if err := w.WritePacket(gopacket.CaptureInfo{CaptureLength: len(p), Length: len(p)}, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// mixedCapture is in the newer format, of an interface with Ethernet and one without any link header.
+func mixedCapture(t *testing.T, ethernet, raw []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := pcapgo.NewNgWriter(&b, layers.LinkTypeEthernet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := w.AddInterface(pcapgo.NgInterface{LinkType: layers.LinkTypeRaw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range [][]byte{raw, ethernet, raw} {
+		info := gopacket.CaptureInfo{CaptureLength: len(p), Length: len(p), InterfaceIndex: second * ((i + 1) % 2)}
+		if err := w.WritePacket(info, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// Each record of a capture is answered, in its place, whatever link it is from; of one that breaks off, what is
+// whole.
+func TestTraceEveryRecord(t *testing.T) {
+	frame := packetOf(t, "10.0.0.1")
+	packet := frame[14:]
+	cooked := append([]byte{0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 7, 0, 0, 8, 0}, packet...)
+	cooked2 := append([]byte{8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 2, 0, 0, 0, 0, 7, 0, 0}, packet...)
+	three := captureOf(t, layers.LinkTypeEthernet, frame, frame, frame)
+	lying := captureOf(t, layers.LinkTypeEthernet, frame)
+	binary.LittleEndian.PutUint32(lying[24+12:], 0xffffffff) // of 24 bytes of header, and the record's length
+	for name, test := range map[string]struct {
+		capture []byte
+		reasons []string
+		broken  bool
+	}{
+		"nothing":           {captureOf(t, layers.LinkTypeEthernet), nil, false},
+		"no bytes":          {nil, nil, true},
+		"mixed":             {mixedCapture(t, frame, packet), []string{"to_backend", "to_backend", "to_backend"}, false},
+		"cooked":            {captureOf(t, layers.LinkTypeLinuxSLL, cooked, cooked[:9]), []string{"to_backend", "pass_not_seen"}, false},
+		"cooked, version 2": {captureOf(t, linkTypeLinuxSLL2, cooked2), []string{"to_backend"}, false},
+		"empty records":     {captureOf(t, layers.LinkTypeEthernet, nil, frame), []string{"pass_not_seen", "to_backend"}, false},
+		"broken off":        {three[:len(three)-7], []string{"to_backend", "to_backend"}, true},
+		"broken off early":  {three[:30], nil, true},
+		"a length of 4 GiB": {lying, []string{"pass_not_seen"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sessionWithoutDaemon(t)
+			s.file("a.pcap", string(test.capture))
+			s.file("services.yaml", offlineManifest)
+			out := s.run("trace --pcap $DIR/a.pcap --config $DIR/services.yaml -o json")
+			if broken := strings.Contains(s.transcript.String(), "exit code 6\n"); broken != test.broken {
+				t.Errorf("broken: %t, want %t:\n%s", broken, test.broken, s.transcript.String())
+			}
+			traced := []control.TracedPacket{}
+			if err := json.Unmarshal([]byte(cmp.Or(out, "[]")), &traced); err != nil || traced == nil {
+				t.Fatalf("%v in %s", err, out)
+			}
+			var reasons []string
+			for i, p := range traced {
+				reasons = append(reasons, p.Reason)
+				if p.N != i+1 {
+					t.Errorf("packet %d has the number %d", i+1, p.N)
+				}
+			}
+			if !slices.Equal(reasons, test.reasons) {
+				t.Errorf("they end as %q, want %q", reasons, test.reasons)
+			}
+		})
 	}
 }
 

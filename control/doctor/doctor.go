@@ -86,6 +86,7 @@ var checks = []check{
 	{"ring", false, checkRings},
 	{"rp_filter", true, checkReversePath},
 	{"ip_forward", true, checkForwarding},
+	{"own-address", true, checkOwnAddresses},
 	{"nat-ports", false, checkNATPorts},
 	{"service", true, checkServices},
 	{"local-listener", true, checkListeners},

@@ -103,6 +103,16 @@ func TestMisconfigurations(t *testing.T) {
 			check: "rp_filter", severity: doctor.Warning, object: "interface servers", problem: "rp_filter is strict", mends: true,
 		},
 		{
+			name:  "an address of the balancer's own",
+			make:  ownAddress(vipL2, "/32"),
+			check: "own-address", severity: doctor.Warning, object: "address " + vipL2 + ", interface servers", problem: "probes of it do not leave", mends: true,
+		},
+		{
+			name:  "an IPv6 address of the balancer's own",
+			make:  ownAddress(vip6, "/128"),
+			check: "own-address", severity: doctor.Warning, object: "address " + vip6 + ", interface servers", problem: "probes of it do not leave", mends: true,
+		},
+		{
 			name: "no forwarding", make: sysctl("net.ipv4.ip_forward", "0"),
 			check: "ip_forward", severity: doctor.Info, object: "net.ipv4.ip_forward", problem: "forwarding is off", mends: true,
 		},
@@ -406,6 +416,17 @@ func TestProbesStayIncomplete(t *testing.T) {
 
 func linkDown(name string) func(*testing.T, *site) {
 	return func(t *testing.T, s *site) { must(t, s.balancer.LinkDown(name)) }
+}
+
+// ownAddress gives the balancer an address. The kernel makes the route for one of IPv6 in the background.
+func ownAddress(address, bits string) func(*testing.T, *site) {
+	return func(t *testing.T, s *site) {
+		must(t, s.balancer.Addr("lo", address+bits))
+		eventually(t, "a route to "+address, func() bool {
+			routes, err := s.balancer.Netlink().RouteGet(net.ParseIP(address))
+			return err == nil && routes[0].Type == unix.RTN_LOCAL
+		})
+	}
 }
 
 func sysctl(key, value string) func(*testing.T, *site) {

@@ -27,13 +27,12 @@ func sysctl(key string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// checkReversePath looks for strict reverse path filters. They drop the replies of backends that answer
-// clients directly when this host is their router: those have the service's address, whose route is seldom
-// through the backends' interface. What XDP forwards never meets the filter.
+// checkReversePath looks for strict reverse path filters. They drop what backends that answer directly send to
+// this host's probes, and to clients when this host is their router: it comes from the service's address, whose
+// route is seldom through the backends' interface. What XDP forwards never meets the filter.
 func checkReversePath(p *patient) ([]Finding, error) {
-	all, err1 := sysctl("net/ipv4/conf/all/rp_filter")
-	forwarding, err2 := sysctl("net/ipv4/ip_forward")
-	if err := errors.Join(err1, err2); err != nil {
+	all, err := sysctl("net/ipv4/conf/all/rp_filter")
+	if err != nil {
 		return nil, err
 	}
 	var findings []Finding
@@ -46,15 +45,11 @@ func checkReversePath(p *patient) ([]Finding, error) {
 		if max(all, own) != strict { // the greater one holds (ip-sysctl.rst)
 			continue
 		}
-		f := Finding{
+		findings = append(findings, Finding{
 			Severity: Warning, Object: "interface " + name,
-			Problem: "rp_filter is strict: replies of backends that use this host as their router are dropped",
+			Problem: "rp_filter is strict: answers to probes, and replies of backends that use this host as their router, are dropped",
 			Command: fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2", strings.ReplaceAll(name, ".", "/")),
-		}
-		if forwarding == 0 {
-			f.Severity, f.Problem = Info, "rp_filter is strict, which matters only once this host is the backends' router"
-		}
-		findings = append(findings, f)
+		})
 	}
 	return findings, nil
 }

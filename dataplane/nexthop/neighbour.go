@@ -74,6 +74,7 @@ type peer struct {
 	users  map[netip.Addr]bool
 	mac    net.HardwareAddr // nil when it does not answer
 	asked  bool             // by broadcast, since it answered last
+	silent bool             // did not answer in the time that it had
 	warned bool
 }
 
@@ -113,6 +114,7 @@ func (r *Resolver) complete(hop Hop, via neighbourKey) Hop {
 		return hop
 	}
 	hop.MAC, hop.Resolved, hop.Reason = p.mac, p.mac != nil, ""
+	hop.Pending = !hop.Resolved && !p.silent
 	if !hop.Resolved {
 		question := "ARP"
 		if via.address.Is6() {
@@ -145,11 +147,13 @@ func (r *Resolver) heed(key neighbourKey) {
 	}
 }
 
+// setMAC takes in the MAC of a neighbour, nil when it does not answer. r.mu must be held.
 func (r *Resolver) setMAC(p *peer, mac net.HardwareAddr) {
-	if bytes.Equal(p.mac, mac) {
+	silent := mac == nil
+	if bytes.Equal(p.mac, mac) && p.silent == silent {
 		return
 	}
-	p.mac = mac
+	p.mac, p.silent = mac, silent
 	for address := range p.users {
 		r.mark(address, false)
 	}
@@ -161,6 +165,7 @@ func (r *Resolver) ask(key neighbourKey, p *peer) {
 	p.asked = true
 	n, known := r.table[key]
 	if n.foreign {
+		r.setMAC(p, p.mac) // there is nothing to wait for
 		return
 	}
 	set := r.handle.NeighSet
@@ -169,7 +174,11 @@ func (r *Resolver) ask(key neighbourKey, p *peer) {
 		set = r.handle.NeighAdd
 	}
 	err := set(key.entry(netlink.NUD_NONE, netlink.NTF_USE|netlink.NTF_EXT_LEARNED))
-	if err == nil || errors.Is(err, unix.EEXIST) || p.warned {
+	if err == nil || errors.Is(err, unix.EEXIST) {
+		return
+	}
+	r.setMAC(p, p.mac)
+	if p.warned {
 		return
 	}
 	p.warned = true

@@ -3,6 +3,7 @@ package nexthop
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,8 +27,13 @@ func TestNeighbourChangesMACSilently(t *testing.T) {
 	for _, address := range []string{peer4, peer6} {
 		becomes(t, r, address, "at its new MAC", at(moved))
 		t.Logf("%s was found at its new MAC after %v", address, time.Since(begin))
-		eventually(t, "the change is reported", func() bool { return len(n.reports(address)) == 2 })
-		if reports := n.reports(address); !reports[0].Resolved || !reports[1].Resolved {
+		// Routes of the interfaces that were made just now may come before the first MAC.
+		sinceResolved := func() []Hop {
+			reports := n.reports(address)
+			return reports[max(slices.IndexFunc(reports, resolved), 0):]
+		}
+		eventually(t, "the change is reported", func() bool { return len(sinceResolved()) == 2 })
+		if reports := sinceResolved(); !reports[0].Resolved || !reports[1].Resolved {
 			t.Errorf("hops of %s are reported as %+v", address, reports)
 		}
 	}
@@ -58,6 +64,24 @@ func TestNeighbourGoesAndComes(t *testing.T) {
 	t.Logf("unresolved after %v", time.Since(begin))
 	must(t, n.peer.AddrAdd(link(t, n.peer, "eth0"), address(t, peer4+"/24")))
 	becomes(t, r, peer4, "resolved", resolved)
+}
+
+// A neighbour that was just asked for is pending until it has had the time to answer.
+func TestNeighbourIsPending(t *testing.T) {
+	n := newNetwork(t)
+	r := n.resolver(t, probeInterval)
+	for _, address := range []string{"192.0.2.77", "2001:db8::77"} {
+		if hop := r.Watch(netip.MustParseAddr(address)); !hop.Pending || hop.Resolved {
+			t.Errorf("%s is %+v", address, hop)
+		}
+		eventually(t, "a report that it does not answer", func() bool {
+			reports := n.reports(address)
+			return len(reports) > 0 && !reports[len(reports)-1].Pending && !reports[len(reports)-1].Resolved
+		})
+	}
+	if hop := r.Watch(netip.MustParseAddr("203.0.113.1")); hop.Pending {
+		t.Errorf("an address without a route is %+v", hop)
+	}
 }
 
 // An entry that somebody deletes is looked for again.

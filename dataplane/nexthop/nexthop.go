@@ -24,6 +24,7 @@ import (
 // Hop is where packets for an address leave this host.
 type Hop struct {
 	Resolved  bool             `json:"resolved"`
+	Pending   bool             `json:"-"`                // unresolved only because its neighbour has had no time to answer
 	Reason    string           `json:"reason,omitempty"` // why it is unresolved, one phrase
 	Interface string           `json:"interface,omitempty"`
 	Index     int              `json:"-"`                // of the interface that carries the frames, below any VLAN

@@ -84,16 +84,6 @@ func (s *site) stopDaemon() {
 	<-s.daemon.Done()
 }
 
-// run runs a command on the balancer.
-func (s *site) run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	command, err := s.balancer.Command(t.Context(), name, args...)
-	must(t, err)
-	if err := command.Wait(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, command.Output())
-	}
-}
-
 // programs is what shares the interface towards the clients.
 func (s *site) programs(t *testing.T) string {
 	t.Helper()

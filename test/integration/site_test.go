@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if pins := os.Getenv(victimPins); pins != "" {
+		fmt.Fprintln(os.Stderr, victim(pins))
+		os.Exit(1)
+	}
 	os.Exit(testMain(m))
 }
 
@@ -74,13 +79,21 @@ func newSite(t *testing.T) *site {
 // newSiteWithMTU has that MTU between the balancer and the backends.
 func newSiteWithMTU(t *testing.T, mtu int) *site {
 	t.Helper()
+	s := newNetwork(t, lab.LinkOptions{MTU: mtu})
+	s.startDaemon(t)
+	return s
+}
+
+// newNetwork makes a site without a daemon. The options are of the links between the balancer and the backends.
+func newNetwork(t *testing.T, links lab.LinkOptions) *site {
+	t.Helper()
 	l := lab.ForTest(t)
 	s := &site{lab: l, client: host(t, l, "client"), balancer: host(t, l, "balancer")}
 	network, err := l.Switch("switch")
 	must(t, err)
 	must(t, errors.Join(
 		l.Connect(s.client, "eth0", s.balancer, "clients", lab.LinkOptions{}),
-		network.Join(s.balancer, "servers", lab.LinkOptions{MTU: mtu}),
+		network.Join(s.balancer, "servers", links),
 		s.client.Addr("eth0", "192.0.2.2/24", "2001:db8:1::2/64"),
 		s.client.Route("0.0.0.0/0", "192.0.2.1"),
 		s.client.Route("::/0", "2001:db8:1::1"),
@@ -91,7 +104,7 @@ func newSiteWithMTU(t *testing.T, mtu int) *site {
 	for n := range backends {
 		b := host(t, l, fmt.Sprintf("backend%d", n))
 		must(t, errors.Join(
-			network.Join(b, "eth0", lab.LinkOptions{MTU: mtu}),
+			network.Join(b, "eth0", links),
 			b.Addr("eth0", backend4(n).String()+"/24", backend6(n).String()+"/64"),
 			b.Route("0.0.0.0/0", "198.51.100.1"),
 			b.Route("::/0", "2001:db8:2::1"),
@@ -99,7 +112,6 @@ func newSiteWithMTU(t *testing.T, mtu int) *site {
 		))
 		s.backends = append(s.backends, b)
 	}
-	s.startDaemon(t)
 	return s
 }
 
@@ -292,6 +304,16 @@ func load(t *testing.T, exchange traffic.Exchange, count, shares int) {
 	}
 	if shares != 0 && len(report.Backends) != shares {
 		t.Errorf("the exchanges reached %v, want %d backends", report.Backends, shares)
+	}
+}
+
+// run runs a command on the balancer.
+func (s *site) run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	command, err := s.balancer.Command(t.Context(), name, args...)
+	must(t, err)
+	if err := command.Wait(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, command.Output())
 	}
 }
 

@@ -105,6 +105,18 @@ func TestExplainRefuses(t *testing.T) {
 	}
 }
 
+// Frames that no interface delivers are answered as well, in their places.
+func TestTraceOfOddFrames(t *testing.T) {
+	s := newSite(t)
+	traced, err := s.api.Trace(t.Context(), control.TraceRequest{Frames: [][]byte{{}, {1, 2, 3}, make([]byte, 60), make([]byte, 9000)}})
+	must(t, err)
+	for i, want := range []string{"pass_not_seen", "pass_not_seen", "pass_not_ip", "pass_not_seen"} {
+		if i >= len(traced) || traced[i].Reason != want || traced[i].N != i+1 {
+			t.Fatalf("traced as %+v", traced)
+		}
+	}
+}
+
 // capture runs the command while traffic passes, and returns the packets of its file.
 func (s *site) capture(t *testing.T, pass func(), flags ...string) []gopacket.Packet {
 	t.Helper()
@@ -204,7 +216,7 @@ func TestCapturesEnd(t *testing.T) {
 	begin := func(ctx context.Context, reason string) (begun chan struct{}, ended chan error) {
 		begun, ended = make(chan struct{}), make(chan error, 1)
 		go func() {
-			ended <- s.api.Capture(ctx, control.CaptureRequest{Reason: reason}, func() { close(begun) }, func(control.CapturedPacket) bool { return true })
+			ended <- s.api.Capture(ctx, control.CaptureRequest{Reason: reason}, func() error { close(begun); return nil }, func(control.CapturedPacket) bool { return true })
 		}()
 		return begun, ended
 	}
@@ -212,11 +224,11 @@ func TestCapturesEnd(t *testing.T) {
 	begun, ended := begin(ctx, "drop_no_headroom") // which does not happen, so nothing wakes it but its end
 	<-begun
 	http()
-	err := s.api.Capture(t.Context(), control.CaptureRequest{}, func() {}, func(control.CapturedPacket) bool { return false })
+	err := s.api.Capture(t.Context(), control.CaptureRequest{}, func() error { return nil }, func(control.CapturedPacket) bool { return false })
 	if !errors.Is(err, control.ErrConflict) {
 		t.Errorf("a second capture: %v, want a conflict", err)
 	}
-	err = s.api.Capture(t.Context(), control.CaptureRequest{Reason: "drop_nothing"}, func() {}, func(control.CapturedPacket) bool { return false })
+	err = s.api.Capture(t.Context(), control.CaptureRequest{Reason: "drop_nothing"}, func() error { return nil }, func(control.CapturedPacket) bool { return false })
 	if err == nil {
 		t.Error("a reason that there is not is taken")
 	}

@@ -11,7 +11,7 @@ kernel=$1 job=$(realpath "$2")
 seconds=${VM_SECONDS:-1500}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm
 tools="xdp-loader xdp-filter" objects="libxdp1 xdp-tools"
-modules="nfnetlink xfrm_user veth bridge tun 8021q ipip sit ip6_tunnel fou fou6"
+modules="nfnetlink xfrm_user veth bridge tun 8021q ipip sit ip6_tunnel fou fou6 sch_ingress cls_bpf"
 
 say() { echo "vm: $*" >&2; }
 
