@@ -42,10 +42,10 @@ func (d *Dataplane) LiveFlows(key ServiceKey, backend netip.AddrPort, idle time.
 
 // census counts the flows of one backend.
 type census struct {
-	dataplane       *Dataplane
-	index           uint16
-	now, idle, ages uint32
-	live            int
+	dataplane         *Dataplane
+	index, generation uint16 // of the backend
+	now, idle, ages   uint32 // as in isLive
+	live              int
 }
 
 // newCensus counts what the slots tell.
@@ -57,11 +57,11 @@ func (d *Dataplane) newCensus(key ServiceKey, backend netip.AddrPort, idle uint3
 		return nil, err
 	}
 	if d.slots.items == nil {
-		return nil, errClosed
+		return nil, errors.New("the dataplane is closed")
 	}
 	st := d.state[key]
 	flags := d.trackingFlags(st)
-	c := &census{dataplane: d, index: b.index, now: tick(), idle: idle, ages: b.drainingSince}
+	c := &census{dataplane: d, index: b.index, generation: d.backends.items[b.index].Generation, now: tick(), idle: idle, ages: b.drainingSince}
 	switch {
 	case flags&balancerServiceFlagsSERVICE_UNTRACKED != 0:
 		return nil, fmt.Errorf("the flows of %s are %w: its tracking is none", key, ErrUnknown)
@@ -99,7 +99,7 @@ func count[K, V comparable](c *census, f flows[K, V]) error {
 	return eachBatch(f.Map, func(_ []K, values []V) error {
 		for i := range values {
 			flow, _ := f.head(&values[i])
-			if flow.Backend == c.index && c.dataplane.isLive(flow, c.ages, c.now, c.idle) {
+			if flow.Backend == c.index && flow.Generation == c.generation && flow.isLive(c.ages, c.now, c.idle) {
 				c.live++
 			}
 		}

@@ -161,11 +161,12 @@ func (s *sweep) isUnneeded(flow *balancerFlow, hash uint32) bool {
 	if set == nil || len(set.slots) == 0 {
 		return false
 	}
+	live := record.Flags&balancerBackendFlagsBACKEND_SERVING != 0 && flow.isLive(set.ages, s.now, s.idle)
 	if !set.decides {
-		return flow.State == balancerFlowStateFLOW_CLOSING && !s.dataplane.isLive(flow, set.ages, s.now, s.idle)
+		return flow.State == balancerFlowStateFLOW_CLOSING && !live
 	}
 	slot := set.slotOf(hash)
-	if set.slots[slot].Previous == 0 || !s.dataplane.isLive(flow, set.ages, s.now, s.idle) {
+	if set.slots[slot].Previous == 0 || !live {
 		return true
 	}
 	if flow.Backend != set.slots[slot].Current {
@@ -180,18 +181,13 @@ func (set *sweptSet) slotOf(hash uint32) int { return int(uint64(len(set.slots))
 // block keeps the slot of a hash in transition.
 func (set *sweptSet) block(hash uint32) { set.blocked[set.slotOf(hash)] = true }
 
-// isLive tells whether a remembered flow may still send packets. When it was seen is noted since the tick ages; a
-// flow that was seen before that may have been seen until then.
-func (d *Dataplane) isLive(flow *balancerFlow, ages, now, idle uint32) bool {
-	record := &d.backends.items[flow.Backend]
-	if record.Generation != flow.Generation || record.Flags&balancerBackendFlagsBACKEND_SERVING == 0 {
-		return false
-	}
-	if flow.State != balancerFlowStateFLOW_OPEN {
+// isLive tells whether a flow may still send packets. When it was seen is noted since the tick ages; a flow that was
+// seen before that may have been seen until then.
+func (f *balancerFlow) isLive(ages, now, idle uint32) bool {
+	if f.State != balancerFlowStateFLOW_OPEN {
 		idle = min(idle, ticksOf(transientIdle))
 	}
-	silent := min(int32(now-flow.Seen), int32(now-ages))
-	return silent < int32(idle)
+	return min(int32(now-f.Seen), int32(now-ages)) < int32(idle)
 }
 
 // forget forgets flows, unless their table has been replaced since it was looked at. The lock is held, so that
