@@ -353,7 +353,7 @@ func (r *reconciler) evaluate(s *Service) evaluation {
 	e := evaluation{
 		service: dataplane.Service{
 			ServiceKey: s.Key(), Mode: *s.Mode,
-			Hash: s.Hash, ClampMSS: s.ClampMSS, QUIC: s.QUIC, Limit: s.Limit, Sources: s.Sources,
+			Hash: s.Hash, ClampMSS: s.ClampMSS, QUIC: s.QUIC, Limit: s.Limit, Policy: s.Policy, Tracking: s.Tracking, Sources: s.Sources,
 		},
 		backends: make([]condition, len(s.Backends)),
 		panicked: make(map[string]bool),

@@ -18,7 +18,6 @@ type connections struct {
 	service Service
 	state   map[int]string // of the backends that are there: up, draining or down
 	open    map[uint16]*connection
-	moved   int
 }
 
 // connection is known by its client's port.
