@@ -24,9 +24,11 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 	int result = find_source4(t, &p->verdict, &c.table);
 	__u32 outer;
 
-	if (result == NEXT)
-		result = choose_for(ctx, p, &c, find_flow4(p, t),
-				    slot_hash4(service, t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash4(service, t, c.hash);
+		result = choose_for(ctx, p, &c,
+				    is_looked_up(p, &c) ? find_flow4(p, t) : NULL);
+	}
 	if (result == NEXT && p->new_flow)
 		result = limit4(service, p->verdict.service, t);
 	if (result != NEXT)
@@ -37,10 +39,11 @@ always_inline int to_backend4(struct xdp_md *ctx, struct packet *p,
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV4_AND_TCP);
 	mark_timed(p, &c);
 	remember_fragment4(p, t);
+	count_load(p, &c);
 	if (service->mode == MODE_NAT) {
 		result = nat4(ctx, p, &c, t);
 	} else {
-		remember_flow4(p, t, c.backend);
+		remember_flow4(p, &c, t);
 		result = send_whole4(ctx, p, &c);
 	}
 	if (result == NEXT && p->timed)
@@ -55,9 +58,11 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 	int result = find_source6(t, &p->verdict, &c.table);
 	__u32 outer;
 
-	if (result == NEXT)
-		result = choose_for(ctx, p, &c, find_flow6(p, t),
-				    slot_hash6(service, t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash6(service, t, c.hash);
+		result = choose_for(ctx, p, &c,
+				    is_looked_up(p, &c) ? find_flow6(p, t) : NULL);
+	}
 	if (result == NEXT && p->new_flow)
 		result = limit6(service, p->verdict.service, t);
 	if (result != NEXT)
@@ -68,10 +73,11 @@ always_inline int to_backend6(struct xdp_md *ctx, struct packet *p,
 	clamp(ctx, p, service, p->hop.mtu, outer + IPV6_AND_TCP);
 	mark_timed(p, &c);
 	remember_fragment6(p, t);
+	count_load(p, &c);
 	if (service->mode == MODE_NAT) {
 		result = nat6(ctx, p, &c, t);
 	} else {
-		remember_flow6(p, t, c.backend);
+		remember_flow6(p, &c, t);
 		result = send_whole6(ctx, p, &c);
 	}
 	if (result == NEXT && p->timed)
@@ -138,9 +144,10 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 		return PASS_NO_SERVICE;
 	c = (struct choice) { .service = service, .table = service, .hash = hash4(&t) };
 	result = find_source4(&t, &p->verdict, &c.table);
-	if (result == NEXT)
-		result =
-		    choose(p, &c, find_flow4(p, &t), slot_hash4(service, &t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash4(service, &t, c.hash);
+		result = choose(p, &c, is_looked_up(p, &c) ? find_flow4(p, &t) : NULL);
+	}
 	if (result != NEXT)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)
@@ -176,9 +183,10 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 		return PASS_NO_SERVICE;
 	c = (struct choice) { .service = service, .table = service, .hash = hash6(&t) };
 	result = find_source6(&t, &p->verdict, &c.table);
-	if (result == NEXT)
-		result =
-		    choose(p, &c, find_flow6(p, &t), slot_hash6(service, &t, c.hash));
+	if (result == NEXT) {
+		c.slot_hash = slot_hash6(service, &t, c.hash);
+		result = choose(p, &c, is_looked_up(p, &c) ? find_flow6(p, &t) : NULL);
+	}
 	if (result != NEXT)
 		return result;
 	if (service->mode == MODE_NAT && !c.flow)

@@ -24,6 +24,9 @@ MAP(services6, BPF_MAP_TYPE_HASH, struct service_key6, __u32, 0);
 MAP(services, BPF_MAP_TYPE_ARRAY, __u32, struct service, BPF_F_MMAPABLE);
 MAP(slots, BPF_MAP_TYPE_ARRAY, __u32, struct slot_line, BPF_F_MMAPABLE);
 MAP(backends, BPF_MAP_TYPE_ARRAY, __u32, struct backend, BPF_F_MMAPABLE);
+MAP(ticks, BPF_MAP_TYPE_ARRAY, __u32, struct tick_line, BPF_F_MMAPABLE); /* as slots */
+MAP(olders, BPF_MAP_TYPE_ARRAY, __u32, struct older, BPF_F_MMAPABLE); /* as services */
+MAP(loads, BPF_MAP_TYPE_ARRAY, __u32, struct load, BPF_F_MMAPABLE);   /* as backends */
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct counters, 0);
 
 MAP(flows4, BPF_MAP_TYPE_LRU_HASH, struct tuple4, struct flow4, 0);

@@ -225,7 +225,7 @@ always_inline void keep_flow(void *flows, const struct ports *key,
 always_inline __u8 next_state(const struct flow *flow, const struct packet *p,
 			      __u8 protocol, __u32 now)
 {
-	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+	if (is_closing(p))
 		return FLOW_CLOSING;
 	if (!flow)
 		return FLOW_OPENING;
@@ -407,8 +407,10 @@ always_inline int nat6(struct xdp_md *ctx, const struct packet *p,
 /* Notes that a reply passed. Returns whether its flow is to be confirmed. */
 always_inline int touch_reply(struct reply *reply, const struct packet *p, __u32 now)
 {
-	__u8 state = p->tcp_flags & (TCP_FIN | TCP_RST) ? FLOW_CLOSING : reply->state;
+	__u8 state = is_closing(p) ? FLOW_CLOSING : reply->state;
 
+	if (state != reply->state)
+		flow_closes(reply->backend);
 	if (reply->seen == now && reply->state == state)
 		return 0;
 	reply->seen = now;

@@ -10,16 +10,21 @@
 #define TCP_ACK 0x10
 #define TCP_FLAGS_OFFSET 13
 
+always_inline int is_syn(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+always_inline int is_closing(const struct packet *p)
+{
+	return p->tcp_flags & (TCP_FIN | TCP_RST);
+}
+
 /* More extension headers than this are left to the host's own stack. */
 #define MAX_EXTENSIONS 8
 
 /* No IP header or chain of them that is parsed here ends after this offset. */
 #define MAX_L4 1024
-
-always_inline int is_syn(const struct packet *p)
-{
-	return (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-}
 
 always_inline int has_ports(__u8 protocol)
 {

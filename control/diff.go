@@ -125,6 +125,8 @@ func (s *Service) changesSince(before *Service) string {
 	d.add("clamp-mss", before.ClampMSS, s.ClampMSS)
 	d.add("quic", orOff(before.QUIC), orOff(s.QUIC))
 	d.add("limit", orOff(before.Limit), orOff(s.Limit))
+	d.add("policy", before.Policy, s.Policy)
+	d.add("tracking", before.Tracking, s.Tracking)
 	d.sources(before.Sources, s.Sources)
 	return strings.Join(d, ", ")
 }

@@ -31,7 +31,7 @@ type Explanation struct {
 	Reason      string             `json:"reason" doc:"How it ends: to_backend, or why not"`
 	Backend     string             `json:"backend" doc:"Empty when none was chosen"`
 	Place       string             `json:"place" doc:"The backend's address and port"`
-	Cause       dataplane.Cause    `json:"cause" enum:"none,slot,flow,association,connection-id,reply" doc:"What chose the backend"`
+	Cause       dataplane.Cause    `json:"cause" enum:"none,slot,flow,association,connection-id,reply,previous,second-slot" doc:"What chose the backend"`
 	Hash        uint32             `json:"hash" doc:"Of what the service's hash looks at; 0 unless a slot was looked at"`
 	HashOf      string             `json:"hash-of"`
 	Slot        uint32             `json:"slot" doc:"Of the table, 0 to slots-1"`

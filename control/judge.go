@@ -113,7 +113,7 @@ func (r *reconciler) evaluate(s *Service) evaluation {
 func (s *Service) evaluate(j judgement) evaluation {
 	e := evaluation{judgement: j, service: dataplane.Service{
 		ServiceKey: s.Key(), Mode: *s.Mode,
-		Hash: s.Hash, ClampMSS: s.ClampMSS, QUIC: s.QUIC, Limit: s.Limit, Sources: s.Sources,
+		Hash: s.Hash, ClampMSS: s.ClampMSS, QUIC: s.QUIC, Limit: s.Limit, Policy: s.Policy, Tracking: s.Tracking, Sources: s.Sources,
 	}}
 	for i := range s.Backends {
 		b := &s.Backends[i]

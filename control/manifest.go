@@ -25,6 +25,8 @@ type serviceFile struct {
 	ClampMSS dataplane.MSS          `json:"clamp-mss"`
 	QUIC     dataplane.QUIC         `json:"quic"`
 	Limit    dataplane.Limit        `json:"limit"`
+	Policy   dataplane.Policy       `json:"policy"`
+	Tracking dataplane.Tracking     `json:"tracking"`
 	Sources  []dataplane.SourceRule `json:"sources"`
 	Backends []backendFile          `json:"backends"`
 }
@@ -108,7 +110,7 @@ func (f *serviceFile) service() (Service, *FieldError) {
 	}
 	s := Service{
 		Name: f.Name, Address: f.Address.address, Port: port, Protocol: f.Protocol, Mode: f.Mode, Probe: f.Probe, Health: f.Health, Load: f.Load,
-		Selection: Selection{Hash: f.Hash, ClampMSS: f.ClampMSS, QUIC: f.QUIC, Limit: f.Limit, Sources: f.Sources},
+		Selection: Selection{Hash: f.Hash, ClampMSS: f.ClampMSS, QUIC: f.QUIC, Limit: f.Limit, Policy: f.Policy, Tracking: f.Tracking, Sources: f.Sources},
 		Backends:  make([]Backend, len(f.Backends)),
 	}
 	for i, b := range f.Backends {

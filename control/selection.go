@@ -14,6 +14,8 @@ type Selection struct {
 	ClampMSS dataplane.MSS          `json:"clamp-mss,omitzero" doc:"The largest segment that SYNs may announce: off, auto or 536 to 65534 bytes. Default: off"`
 	QUIC     dataplane.QUIC         `json:"quic,omitzero" doc:"How connection IDs name backends (QUIC-LB, plaintext). Default: not at all"`
 	Limit    dataplane.Limit        `json:"limit,omitzero" doc:"Of the new flows of each source prefix. Default: none"`
+	Policy   dataplane.Policy       `json:"policy,omitzero" enum:"maglev,p2c" doc:"How a new flow's backend is chosen: by its slot, or of two slots the one with fewer flows in progress. Default: maglev"`
+	Tracking dataplane.Tracking     `json:"tracking,omitzero" enum:"default,full,just-enough,none" doc:"Which flows are remembered. Default: full, with policy p2c just-enough"`
 	Sources  []dataplane.SourceRule `json:"sources,omitempty" doc:"What becomes of clients by their prefix; the longest that matches decides"`
 }
 
@@ -50,7 +52,8 @@ func (s Selection) clone() Selection {
 }
 
 func (s Selection) equal(o Selection) bool {
-	return s.Hash == o.Hash && s.ClampMSS == o.ClampMSS && s.QUIC == o.QUIC && s.Limit == o.Limit && slices.Equal(s.Sources, o.Sources)
+	return s.Hash == o.Hash && s.ClampMSS == o.ClampMSS && s.QUIC == o.QUIC && s.Limit == o.Limit && s.Policy == o.Policy && s.Tracking == o.Tracking &&
+		slices.Equal(s.Sources, o.Sources)
 }
 
 // Apply replaces what a patch names.
@@ -59,6 +62,8 @@ func (s *Selection) Apply(p ServicePatch) {
 	replace(&s.ClampMSS, p.ClampMSS)
 	replace(&s.QUIC, p.QUIC)
 	replace(&s.Limit, p.Limit)
+	replace(&s.Policy, p.Policy)
+	replace(&s.Tracking, p.Tracking)
 	if p.Sources != nil {
 		s.Sources = slices.Clone(*p.Sources)
 	}
@@ -80,6 +85,9 @@ func (s *Service) checkSelection() *FieldError {
 	case s.ClampMSS != 0 && s.Protocol != dataplane.ProtocolTCP:
 		return invalid("clamp-mss", "is for tcp services, and this one is %s", s.Protocol)
 	}
+	if err := s.checkTracking(); err != nil {
+		return err
+	}
 	if err := s.checkQUIC(); err != nil {
 		return err.under("quic", "")
 	}
@@ -87,6 +95,21 @@ func (s *Service) checkSelection() *FieldError {
 		return err.under("limit", "")
 	}
 	return s.checkSources()
+}
+
+func (s *Service) checkTracking() *FieldError {
+	partial := s.Tracking == dataplane.TrackingJustEnough || s.Tracking == dataplane.TrackingNone
+	switch {
+	case partial && s.Protocol != dataplane.ProtocolTCP:
+		return invalid("tracking", "%s is for tcp services, and this one is %s", s.Tracking, s.Protocol)
+	case partial && *s.Mode == dataplane.ModeNAT:
+		return invalid("tracking", "mode nat remembers every flow, so it cannot be %s", s.Tracking)
+	case s.Policy == dataplane.PolicyP2C && s.Protocol != dataplane.ProtocolTCP:
+		return invalid("policy", "p2c is for tcp services, and this one is %s", s.Protocol)
+	case s.Policy == dataplane.PolicyP2C && s.Tracking == dataplane.TrackingNone:
+		return invalid("policy", "p2c remembers flows, so tracking cannot be none")
+	}
+	return nil
 }
 
 func (s *Service) checkQUIC() *FieldError {

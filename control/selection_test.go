@@ -21,6 +21,12 @@ func TestSelectionErrors(t *testing.T) {
 		"prefix of another hash": {service("hash: flow/24"), `"flow/24" is no hash`},
 		"mss":                    {service("clamp-mss: 535"), `"535" is no maximum segment size (known: off, auto, 536..65534)`},
 		"mss of udp":             {udp("clamp-mss: auto"), `clamp-mss: is for tcp services, and this one is udp`},
+		"tracking":               {service("tracking: some"), `"some" is no tracking (known: default, full, just-enough, none)`},
+		"tracking of udp":        {udp("mode: l2, tracking: none"), `tracking: none is for tcp services, and this one is udp`},
+		"tracking in nat":        {service("mode: nat, tracking: just-enough"), `tracking: mode nat remembers every flow, so it cannot be just-enough`},
+		"policy":                 {service("policy: random"), `"random" is no policy (known: maglev, p2c)`},
+		"policy of udp":          {udp("policy: p2c"), `policy: p2c is for tcp services, and this one is udp`},
+		"policy without flows":   {service("mode: l2, policy: p2c, tracking: none"), `policy: p2c remembers flows, so tracking cannot be none`},
 		"quic of tcp":            {service("quic: {config: 0, server-id-length: 4}"), `quic is for udp services`},
 		"quic config":            {udp("quic: {config: 7, server-id-length: 4}"), `quic: config: 7 is not within 0..6`},
 		"quic length":            {udp("quic: {config: 1}"), `quic: server-id-length: 0 is not within 1..15`},
@@ -75,7 +81,7 @@ const choosy = `services:
     backends:
       - {address: 10.1.0.1, server-id: 000102030405060708090a0b0c0d0e, mac: "02-00-00-00-00-01"}
       - {address: "2001:db8::1", set: canary}
-  - {name: mss, address: 10.0.0.1:80, clamp-mss: 65534, hash: destination-port}
+  - {name: mss, address: 10.0.0.1:80, clamp-mss: 65534, hash: destination-port, policy: p2c, tracking: full}
   - {name: sctp, address: 10.0.0.1, protocol: sctp, mode: l2, hash: no-source-port}
 `
 
@@ -97,6 +103,12 @@ func TestSelection(t *testing.T) {
 	s := &m.Services[i]
 	e := s.evaluate(groups(nil).judgement(s))
 	got := fmt.Sprintln(e.service.Hash, e.service.QUIC, e.service.Limit, e.service.Sources, e.service.Backends[0].ServerID, e.service.Backends[1].Set)
+	if i, err = m.find("mss"); err != nil {
+		t.Fatal(err)
+	}
+	if s := newReconciler(&recorder{}, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{}).evaluate(&m.Services[i]).service; s.Policy != dataplane.PolicyP2C || s.Tracking != dataplane.TrackingFull {
+		t.Errorf("the kernel is told policy %s and tracking %s", s.Policy, s.Tracking)
+	}
 	if want := "source/24 6/15 1000000/s burst 1000000 prefix 32 [192.0.2.0/24=deny 192.0.2.7/32= 0.0.0.0/0=canary] 000102030405060708090a0b0c0d0e canary\n"; got != want {
 		t.Errorf("the kernel is told\n%s, want\n%s", got, want)
 	}
@@ -120,6 +132,13 @@ func TestSelectionPatch(t *testing.T) {
 	want := "hash source/24 -> flow, limit 1000000/s burst 1000000 prefix 32 -> off, source 192.0.2.0/24=deny removed, source 192.0.2.7/32= removed, source 0.0.0.0/0=canary removed"
 	if len(changes) != 1 || changes[0].Detail != want {
 		t.Errorf("the change reads %+v, want %s", changes, want)
+	}
+	before = m.clone()
+	if _, err := r.update(&m, "mss", ServicePatch{Policy: new(dataplane.Policy), Tracking: new(dataplane.Tracking)}); err != nil {
+		t.Fatal(err)
+	}
+	if changes := difference(before.Services, m.Services); len(changes) != 1 || changes[0].Detail != "policy p2c -> maglev, tracking full -> default" {
+		t.Errorf("the change reads %+v", changes)
 	}
 	if _, err := r.update(&m, "quic", ServicePatch{QUIC: new(dataplane.QUIC)}); err == nil || !strings.Contains(err.Error(), "server-id: is for services with quic") {
 		t.Errorf("taking quic from under a server ID: %v", err)

@@ -77,6 +77,8 @@ type ServicePatch struct {
 	ClampMSS *dataplane.MSS          `json:"clamp-mss,omitempty"`
 	QUIC     *dataplane.QUIC         `json:"quic,omitempty" doc:"{} removes it"`
 	Limit    *dataplane.Limit        `json:"limit,omitempty" doc:"{} removes it"`
+	Policy   *dataplane.Policy       `json:"policy,omitempty" enum:"maglev,p2c"`
+	Tracking *dataplane.Tracking     `json:"tracking,omitempty" enum:"default,full,just-enough,none"`
 	Sources  *[]dataplane.SourceRule `json:"sources,omitempty" doc:"All of them; [] removes them"`
 }
 

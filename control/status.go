@@ -46,10 +46,11 @@ type ServiceStatus struct {
 	Health   Health             `json:"health" doc:"With the daemon's defaults filled in"`
 	Load     Load               `json:"load,omitzero"`
 	Selection
-	State    ServiceState    `json:"state" enum:"ok,degraded,failed,panic"`
-	Error    string          `json:"error,omitempty" doc:"Why the kernel does not serve it as desired"`
-	Slots    int             `json:"slots" doc:"Size of the Maglev tables"`
-	Backends []BackendStatus `json:"backends" nullable:"false"`
+	State    ServiceState             `json:"state" enum:"ok,degraded,failed,panic"`
+	Error    string                   `json:"error,omitempty" doc:"Why the kernel does not serve it as desired"`
+	Slots    int                      `json:"slots" doc:"Size of the Maglev tables"`
+	Flows    dataplane.TrackingStatus `json:"flows" doc:"Which flows are remembered, and why"`
+	Backends []BackendStatus          `json:"backends" nullable:"false"`
 }
 
 // Key is what the kernel knows the service by.
@@ -69,7 +70,8 @@ type BackendStatus struct {
 	Since   time.Time         `json:"since,omitzero" doc:"When it came into this state, as far as the daemon knows"`
 	NextHop dataplane.NextHop `json:"next-hop"`
 	dataplane.Counters
-	Share float64 `json:"share" doc:"Of the slots of its set of backends, 0..1"`
+	Share  float64 `json:"share" doc:"Of the slots of its set of backends, 0..1"`
+	Active int     `json:"active" doc:"Flows in progress, as far as their ends were seen; with policy p2c"`
 
 	Score   float64      `json:"score" doc:"How well it does, 0..1: the product of the terms"`
 	Terms   health.Terms `json:"terms"`
@@ -186,7 +188,7 @@ func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
 	inKernel, _ := d.dataplane.ServiceStatus(s.Key())
 	status := ServiceStatus{
 		Name: s.Name, Address: s.Address, Port: s.Port, Protocol: s.Protocol, Mode: *s.Mode,
-		Probe: s.probe(d.rules.defaults, nil), Health: s.Health.with(d.rules.defaults.Health), Load: s.Load, Selection: s.Selection, Slots: inKernel.Slots, Backends: make([]BackendStatus, len(s.Backends)),
+		Probe: s.probe(d.rules.defaults, nil), Health: s.Health.with(d.rules.defaults.Health), Load: s.Load, Selection: s.Selection, Slots: inKernel.Slots, Flows: inKernel.Tracking, Backends: make([]BackendStatus, len(s.Backends)),
 	}
 	known := make(map[netip.AddrPort]dataplane.BackendStatus, len(inKernel.Backends))
 	for _, b := range inKernel.Backends {
@@ -202,7 +204,7 @@ func (d *Daemon) serviceStatus(s *Service) ServiceStatus {
 		k := known[b.place()]
 		status.Backends[i] = BackendStatus{
 			Name: b.Name, Address: b.Address, Port: b.Port, Weight: *b.Weight,
-			State: c.State, Set: b.Set, Cause: c.Cause, Since: c.Since, NextHop: k.NextHop, Counters: k.Counters,
+			State: c.State, Set: b.Set, Cause: c.Cause, Since: c.Since, NextHop: k.NextHop, Counters: k.Counters, Active: k.Active,
 			Score: c.Score, Terms: c.Terms, InForce: c.Factor, Reasons: c.Reasons(),
 			PeersLatency: Duration(c.Peers.Latency), PeersHandshake: Duration(c.Peers.Handshake),
 		}

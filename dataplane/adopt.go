@@ -64,9 +64,8 @@ func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*service
 		}
 		record := &d.services.items[index]
 		st := newServiceState(key, index, Mode(record.Mode))
-		table := regionOf(record.Table)
-		st.sets[""].table = table
-		if !d.freeIndex.services.reserve(index) || (table.size > 0 && !d.regions.reserve(table)) {
+		st.agesSince = tick()
+		if !d.freeIndex.services.reserve(index) || !d.adoptTable(st.sets[""]) {
 			return nil, fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key)
 		}
 		d.state[key] = st
@@ -97,7 +96,7 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 			d.removeBackend(st, endpoint)
 		}
 		d.freeIndex.backends.reserve(uint32(index))
-		st.backends[endpoint] = &backendState{index: uint16(index), down: !serving}
+		st.backends[endpoint] = &backendState{index: uint16(index), down: !serving, drainingSince: tick()}
 		d.useHop(endpoint.Addr(), uint16(index))
 	}
 }

@@ -46,6 +46,7 @@ func (d *Dataplane) addBackends(st *serviceState, s Service) ([]netip.AddrPort, 
 			return nil, fmt.Errorf("%w: %d backends (limits.backends)", ErrFull, d.options.Limits.Backends)
 		}
 		st.backends[endpoint] = &backendState{index: uint16(index), down: true}
+		d.loads.items[index] = balancerLoad{}
 		added = append(added, endpoint)
 		d.resetCounters(uint16(index))
 		d.describe(st, endpoint, uint16(index))

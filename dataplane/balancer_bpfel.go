@@ -37,9 +37,10 @@ type balancerBackend struct {
 type balancerBackendFlags uint8
 
 const (
-	balancerBackendFlagsBACKEND_USED    balancerBackendFlags = 1
-	balancerBackendFlagsBACKEND_IPV6    balancerBackendFlags = 2
-	balancerBackendFlagsBACKEND_SERVING balancerBackendFlags = 4
+	balancerBackendFlagsBACKEND_USED     balancerBackendFlags = 1
+	balancerBackendFlagsBACKEND_IPV6     balancerBackendFlags = 2
+	balancerBackendFlagsBACKEND_SERVING  balancerBackendFlags = 4
+	balancerBackendFlagsBACKEND_DRAINING balancerBackendFlags = 8
 )
 
 type balancerBucketKey struct {
@@ -57,6 +58,8 @@ const (
 	balancerCauseCAUSE_ASSOCIATION   balancerCause = 3
 	balancerCauseCAUSE_CONNECTION_ID balancerCause = 4
 	balancerCauseCAUSE_REPLY         balancerCause = 5
+	balancerCauseCAUSE_PREVIOUS      balancerCause = 6
+	balancerCauseCAUSE_SECOND        balancerCause = 7
 )
 
 type balancerClaim4 struct {
@@ -97,33 +100,35 @@ type balancerEvent struct {
 	FrameAfter  [2048]uint8
 }
 
+type balancerFlow struct {
+	_          structs.HostLayout
+	Backend    uint16
+	Generation uint16
+	NatPort    uint16
+	State      balancerFlowState
+	Timed      uint8
+	Seen       uint32
+}
+
 type balancerFlow4 struct {
-	_    structs.HostLayout
-	Head struct {
-		_          structs.HostLayout
-		Backend    uint16
-		Generation uint16
-		NatPort    uint16
-		State      uint8
-		Timed      uint8
-		Seen       uint32
-	}
+	_      structs.HostLayout
+	Head   balancerFlow
 	Source uint32
 }
 
 type balancerFlow6 struct {
-	_    structs.HostLayout
-	Head struct {
-		_          structs.HostLayout
-		Backend    uint16
-		Generation uint16
-		NatPort    uint16
-		State      uint8
-		Timed      uint8
-		Seen       uint32
-	}
+	_      structs.HostLayout
+	Head   balancerFlow
 	Source [4]uint32
 }
+
+type balancerFlowState uint8
+
+const (
+	balancerFlowStateFLOW_OPENING balancerFlowState = 0
+	balancerFlowStateFLOW_OPEN    balancerFlowState = 1
+	balancerFlowStateFLOW_CLOSING balancerFlowState = 2
+)
 
 type balancerFragmentKey4 struct {
 	_           structs.HostLayout
@@ -150,6 +155,13 @@ const (
 	balancerHashKindHASH_DESTINATION_PORT balancerHashKind = 3
 )
 
+type balancerLoad struct {
+	_      structs.HostLayout
+	Active int64
+	Weight uint32
+	Pad    [13]uint32
+}
+
 type balancerMode uint8
 
 const (
@@ -164,6 +176,13 @@ type balancerNote struct {
 	Signal balancerSignal
 	Tuple4 balancerTuple4
 	Tuple6 balancerTuple6
+}
+
+type balancerOlder struct {
+	_     structs.HostLayout
+	Table uint64
+	Seen  uint32
+	Pad   uint32
 }
 
 type balancerPorts struct {
@@ -221,7 +240,7 @@ type balancerReply4 struct {
 		ClientPort  uint16
 		ServicePort uint16
 		Seen        uint32
-		State       uint8
+		State       balancerFlowState
 		Pad         [3]uint8
 	}
 	Client  uint32
@@ -247,7 +266,7 @@ type balancerReply6 struct {
 		ClientPort  uint16
 		ServicePort uint16
 		Seen        uint32
-		State       uint8
+		State       balancerFlowState
 		Pad         [3]uint8
 	}
 	Client  [4]uint32
@@ -292,9 +311,12 @@ type balancerService struct {
 type balancerServiceFlags uint8
 
 const (
-	balancerServiceFlagsSERVICE_SOURCES balancerServiceFlags = 1
-	balancerServiceFlagsSERVICE_QUIC    balancerServiceFlags = 2
-	balancerServiceFlagsSERVICE_LIMITED balancerServiceFlags = 4
+	balancerServiceFlagsSERVICE_SOURCES     balancerServiceFlags = 1
+	balancerServiceFlagsSERVICE_QUIC        balancerServiceFlags = 2
+	balancerServiceFlagsSERVICE_LIMITED     balancerServiceFlags = 4
+	balancerServiceFlagsSERVICE_JUST_ENOUGH balancerServiceFlags = 8
+	balancerServiceFlagsSERVICE_UNTRACKED   balancerServiceFlags = 16
+	balancerServiceFlagsSERVICE_P2C         balancerServiceFlags = 32
 )
 
 type balancerServiceKey4 struct {
@@ -360,6 +382,11 @@ type balancerSourceKey6 struct {
 	Address [4]uint32
 }
 
+type balancerTickLine struct {
+	_     structs.HostLayout
+	Ticks [16]uint16
+}
+
 type balancerTuple4 struct {
 	_           structs.HostLayout
 	Ports       balancerPorts
@@ -405,8 +432,11 @@ const (
 	balancerMapFragments6     = "fragments6"
 	balancerMapHandshakes4    = "handshakes4"
 	balancerMapHandshakes6    = "handshakes6"
+	balancerMapLoads          = "loads"
 	balancerMapNotes          = "notes"
+	balancerMapOlders         = "olders"
 	balancerMapReasons        = "reasons"
+	balancerMapRecent         = "recent"
 	balancerMapReplies4       = "replies4"
 	balancerMapReplies6       = "replies6"
 	balancerMapSampling       = "sampling"
@@ -419,6 +449,7 @@ const (
 	balancerMapSlots          = "slots"
 	balancerMapSources4       = "sources4"
 	balancerMapSources6       = "sources6"
+	balancerMapTicks          = "ticks"
 	balancerProgBalancer      = "balancer"
 	balancerProgShownBalancer = "shown_balancer"
 	balancerVarCaptureEvery   = "capture_every"
@@ -494,8 +525,11 @@ type balancerMapSpecs struct {
 	Fragments6  *ebpf.MapSpec `ebpf:"fragments6"`
 	Handshakes4 *ebpf.MapSpec `ebpf:"handshakes4"`
 	Handshakes6 *ebpf.MapSpec `ebpf:"handshakes6"`
+	Loads       *ebpf.MapSpec `ebpf:"loads"`
 	Notes       *ebpf.MapSpec `ebpf:"notes"`
+	Olders      *ebpf.MapSpec `ebpf:"olders"`
 	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
+	Recent      *ebpf.MapSpec `ebpf:"recent"`
 	Replies4    *ebpf.MapSpec `ebpf:"replies4"`
 	Replies6    *ebpf.MapSpec `ebpf:"replies6"`
 	Sampling    *ebpf.MapSpec `ebpf:"sampling"`
@@ -508,6 +542,7 @@ type balancerMapSpecs struct {
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sources4    *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6    *ebpf.MapSpec `ebpf:"sources6"`
+	Ticks       *ebpf.MapSpec `ebpf:"ticks"`
 }
 
 // balancerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -557,8 +592,11 @@ type balancerMaps struct {
 	Fragments6  *ebpf.Map `ebpf:"fragments6"`
 	Handshakes4 *ebpf.Map `ebpf:"handshakes4"`
 	Handshakes6 *ebpf.Map `ebpf:"handshakes6"`
+	Loads       *ebpf.Map `ebpf:"loads"`
 	Notes       *ebpf.Map `ebpf:"notes"`
+	Olders      *ebpf.Map `ebpf:"olders"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
+	Recent      *ebpf.Map `ebpf:"recent"`
 	Replies4    *ebpf.Map `ebpf:"replies4"`
 	Replies6    *ebpf.Map `ebpf:"replies6"`
 	Sampling    *ebpf.Map `ebpf:"sampling"`
@@ -571,6 +609,7 @@ type balancerMaps struct {
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sources4    *ebpf.Map `ebpf:"sources4"`
 	Sources6    *ebpf.Map `ebpf:"sources6"`
+	Ticks       *ebpf.Map `ebpf:"ticks"`
 }
 
 func (m *balancerMaps) Close() error {
@@ -589,8 +628,11 @@ func (m *balancerMaps) Close() error {
 		m.Fragments6,
 		m.Handshakes4,
 		m.Handshakes6,
+		m.Loads,
 		m.Notes,
+		m.Olders,
 		m.Reasons,
+		m.Recent,
 		m.Replies4,
 		m.Replies6,
 		m.Sampling,
@@ -603,6 +645,7 @@ func (m *balancerMaps) Close() error {
 		m.Slots,
 		m.Sources4,
 		m.Sources6,
+		m.Ticks,
 	)
 }
 

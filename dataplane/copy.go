@@ -12,6 +12,7 @@ func rememberedMaps(o *balancerMaps) map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		"flows4": o.Flows4, "flows6": o.Flows6, "replies4": o.Replies4, "replies6": o.Replies6,
 		"fragments4": o.Fragments4, "fragments6": o.Fragments6, "buckets": o.Buckets,
+		"olders": o.Olders, "loads": o.Loads, "recent": o.Recent,
 	}
 }
 
@@ -41,6 +42,9 @@ func newCopies() map[string]mapCopy {
 		"fragments4": new(entries[balancerFragmentKey4, balancerPorts]),
 		"fragments6": new(entries[balancerFragmentKey6, balancerPorts]),
 		"buckets":    new(entries[balancerBucketKey, uint64]),
+		"olders":     new(entries[uint32, balancerOlder]),
+		"loads":      new(entries[uint32, balancerLoad]),
+		"recent":     new(entries[uint32, uint64]),
 	}
 }
 
@@ -56,13 +60,24 @@ const batchSize = 4096
 
 // read reads all entries. Those that are added or go meanwhile may be there or not.
 func (e *entries[K, V]) read(m *ebpf.Map) error {
+	return eachBatch(m, func(keys []K, values []V) error {
+		e.keys, e.values = append(e.keys, keys...), append(e.values, values...)
+		return nil
+	})
+}
+
+// eachBatch shows all entries of a map, some thousands at once, which are valid until use returns. Those that are
+// added or go meanwhile may be shown or not.
+func eachBatch[K, V any](m *ebpf.Map, use func([]K, []V) error) error {
 	// A system call reads whole buckets, of which the largest of a full map holds some dozens.
 	size := min(int(m.MaxEntries()), max(batchSize, 1<<bits.Len(uint(m.MaxEntries()/16))))
 	keys, values := make([]K, size), make([]V, size)
 	var cursor ebpf.MapBatchCursor
 	for {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		e.keys, e.values = append(e.keys, keys[:n]...), append(e.values, values[:n]...)
+		if err := use(keys[:n], values[:n]); err != nil {
+			return err
+		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			return nil
 		}

@@ -46,6 +46,10 @@ type Options struct {
 	Priority uint32    // among those that share an interface: the lowest runs first
 	Logger   *slog.Logger
 
+	// IdleTimeout is how long a connection may be silent and still keep its backend through a change of the tables
+	// where not all flows are remembered, 1 s to 9 h; 0 is 15 minutes.
+	IdleTimeout time.Duration
+
 	ProbePath ProbePath // zero fields: DefaultProbePath
 }
 
@@ -59,13 +63,17 @@ type Dataplane struct {
 
 	probes *probeDevice // nil in a private dataplane
 
+	sweeping  sync.Mutex // before mu
 	mu        sync.Mutex
 	objects   liveObjects
 	balancer  balancerForms
 	running   balancerForms // on the interfaces: balancer, or while a capture runs that of the capture
 	services  mapped[balancerService]
 	slots     mapped[balancerSlot]
+	ticks     mapped[uint16] // of slots
+	olders    mapped[balancerOlder]
 	backends  mapped[balancerBackend]
+	loads     mapped[balancerLoad]
 	links     map[int]*attachment // by the interface's index
 	sampling  mapped[balancerSampling]
 	state     map[ServiceKey]*serviceState
@@ -75,6 +83,7 @@ type Dataplane struct {
 	regions   *regions
 	builder   maglev.Builder
 	scratch   []uint16
+	kept      kept
 	capturing bool
 	first     bool // nothing was pinned before
 	signals   bool // somebody reads them
@@ -128,6 +137,7 @@ func Open(options Options) (*Dataplane, error) {
 
 func (d *Dataplane) open() (err error) {
 	d.options.Limits = d.options.Limits.withDefaults()
+	d.options.IdleTimeout = cmp.Or(d.options.IdleTimeout, defaultIdle)
 	if d.options.NATPorts == (PortRange{}) {
 		if d.options.NATPorts, err = freePorts(); err != nil {
 			return err
@@ -164,6 +174,9 @@ func (d *Dataplane) open() (err error) {
 		return err
 	}
 	d.stopped.Go(d.reclaimInBackground)
+	if !d.isPrivate() {
+		d.stopped.Go(d.sweepInBackground)
+	}
 	return nil
 }
 
@@ -219,6 +232,15 @@ func (d *Dataplane) load() error {
 	if d.slots, err = mapArray[balancerSlot](d.objects.Slots); err != nil {
 		return err
 	}
+	if d.ticks, err = mapArray[uint16](d.objects.Ticks); err != nil {
+		return err
+	}
+	if d.olders, err = mapArray[balancerOlder](d.objects.Olders); err != nil {
+		return err
+	}
+	if d.loads, err = mapArray[balancerLoad](d.objects.Loads); err != nil {
+		return err
+	}
 	if d.backends, err = mapArray[balancerBackend](d.objects.Backends); err != nil {
 		return err
 	}
@@ -265,7 +287,10 @@ func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 		"services6": 2 * limits.Services,
 		"services":  limits.Services,
 		"slots":     (limits.Slots + perLine - 1) / perLine,
+		"ticks":     (limits.Slots + perLine - 1) / perLine,
+		"olders":    limits.Services,
 		"backends":  limits.Backends + 1, // index 0 is none
+		"loads":     limits.Backends + 1,
 		"counters":  limits.Backends + 1,
 		"flows4":    limits.Flows,
 		"flows6":    limits.Flows,
@@ -334,7 +359,7 @@ func (d *Dataplane) close() error {
 	if len(d.sampling.items) > 0 {
 		d.sampling.items[0].Every = 0 // nobody listens from now on
 	}
-	errs = append(errs, d.services.close(), d.slots.close(), d.backends.close(), d.sampling.close())
+	errs = append(errs, d.services.close(), d.slots.close(), d.ticks.close(), d.olders.close(), d.backends.close(), d.loads.close(), d.sampling.close())
 	for index := range d.links {
 		d.forget(index)
 	}

@@ -35,11 +35,14 @@ const (
 	CauseAssociation        // its SCTP association is remembered
 	CauseConnectionID       // its QUIC connection ID names the backend
 	CauseReply              // it came from the backend, in nat mode
+	CausePrevious           // it is older than a change of its slot
+	CauseSecond             // its second slot had less load, with policy p2c
 )
 
 var causeNames = names[Cause]{
 	{CauseNone, "none"}, {CauseSlot, "slot"}, {CauseFlow, "flow"}, {CauseAssociation, "association"},
 	{CauseConnectionID, "connection-id"}, {CauseReply, "reply"},
+	{CausePrevious, "previous"}, {CauseSecond, "second-slot"},
 }
 
 // String returns for example "slot" or "connection-id".

@@ -24,7 +24,10 @@ const (
 	probeMapFlows6       = "flows6"
 	probeMapFragments4   = "fragments4"
 	probeMapFragments6   = "fragments6"
+	probeMapLoads        = "loads"
+	probeMapOlders       = "olders"
 	probeMapReasons      = "reasons"
+	probeMapRecent       = "recent"
 	probeMapReplies4     = "replies4"
 	probeMapReplies6     = "replies6"
 	probeMapServers      = "servers"
@@ -34,6 +37,7 @@ const (
 	probeMapSlots        = "slots"
 	probeMapSources4     = "sources4"
 	probeMapSources6     = "sources6"
+	probeMapTicks        = "ticks"
 	probeProgProbe       = "probe"
 	probeVarHashSeed     = "hash_seed"
 	probeVarNatPortFirst = "nat_port_first"
@@ -98,7 +102,10 @@ type probeMapSpecs struct {
 	Flows6     *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments4 *ebpf.MapSpec `ebpf:"fragments4"`
 	Fragments6 *ebpf.MapSpec `ebpf:"fragments6"`
+	Loads      *ebpf.MapSpec `ebpf:"loads"`
+	Olders     *ebpf.MapSpec `ebpf:"olders"`
 	Reasons    *ebpf.MapSpec `ebpf:"reasons"`
+	Recent     *ebpf.MapSpec `ebpf:"recent"`
 	Replies4   *ebpf.MapSpec `ebpf:"replies4"`
 	Replies6   *ebpf.MapSpec `ebpf:"replies6"`
 	Servers    *ebpf.MapSpec `ebpf:"servers"`
@@ -108,6 +115,7 @@ type probeMapSpecs struct {
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Sources4   *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6   *ebpf.MapSpec `ebpf:"sources6"`
+	Ticks      *ebpf.MapSpec `ebpf:"ticks"`
 }
 
 // probeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -148,7 +156,10 @@ type probeMaps struct {
 	Flows6     *ebpf.Map `ebpf:"flows6"`
 	Fragments4 *ebpf.Map `ebpf:"fragments4"`
 	Fragments6 *ebpf.Map `ebpf:"fragments6"`
+	Loads      *ebpf.Map `ebpf:"loads"`
+	Olders     *ebpf.Map `ebpf:"olders"`
 	Reasons    *ebpf.Map `ebpf:"reasons"`
+	Recent     *ebpf.Map `ebpf:"recent"`
 	Replies4   *ebpf.Map `ebpf:"replies4"`
 	Replies6   *ebpf.Map `ebpf:"replies6"`
 	Servers    *ebpf.Map `ebpf:"servers"`
@@ -158,6 +169,7 @@ type probeMaps struct {
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Sources4   *ebpf.Map `ebpf:"sources4"`
 	Sources6   *ebpf.Map `ebpf:"sources6"`
+	Ticks      *ebpf.Map `ebpf:"ticks"`
 }
 
 func (m *probeMaps) Close() error {
@@ -170,7 +182,10 @@ func (m *probeMaps) Close() error {
 		m.Flows6,
 		m.Fragments4,
 		m.Fragments6,
+		m.Loads,
+		m.Olders,
 		m.Reasons,
+		m.Recent,
 		m.Replies4,
 		m.Replies6,
 		m.Servers,
@@ -180,6 +195,7 @@ func (m *probeMaps) Close() error {
 		m.Slots,
 		m.Sources4,
 		m.Sources6,
+		m.Ticks,
 	)
 }
 

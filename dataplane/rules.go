@@ -191,11 +191,11 @@ func (d *Dataplane) adoptSet(st *serviceState, index uint32) error {
 	if index == sourceDenied || index == st.index || st.sets[name] != nil {
 		return nil
 	}
-	table := regionOf(d.services.items[index].Table)
-	if !d.freeIndex.services.reserve(index) || (table.size > 0 && !d.regions.reserve(table)) {
+	set := &setState{index: index, adopted: true}
+	if !d.freeIndex.services.reserve(index) || !d.adoptTable(set) {
 		return fmt.Errorf("%w: a set of backends overlaps a service: `sluice unload` removes them", ErrIncompatible)
 	}
-	st.sets[name] = &setState{index: index, table: table, adopted: true}
+	st.sets[name] = set
 	return nil
 }
 

@@ -24,6 +24,9 @@ type serviceState struct {
 	rules    map[netip.Prefix]uint32              // the values of its source rules
 	servers  map[balancerServerKey]balancerServer // what server IDs name
 	backends map[netip.AddrPort]*backendState
+
+	agesSince uint32 // tick since when it is noted when remembered flows are seen, see sweep.go
+	counted   int    // remembered flows, at the last count
 }
 
 func newServiceState(key ServiceKey, index uint32, mode Mode) *serviceState {
@@ -43,6 +46,9 @@ type backendState struct {
 	index  uint16
 	weight uint16
 	down   bool
+
+	drainingSince uint32  // tick at which BACKEND_DRAINING was set, or adopted
+	decayed       float64 // of its load, what is no whole flow yet
 }
 
 func (b Backend) endpoint() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
@@ -104,6 +110,9 @@ func (d *Dataplane) validate(s Service) error {
 		}
 		seen[b.endpoint()] = true
 	}
+	if err := s.validateTracking(); err != nil {
+		return err
+	}
 	if s.Protocol == ProtocolSCTP && s.Mode == ModeNAT {
 		return fmt.Errorf("%w %s: mode nat does not know sctp", ErrInvalid, s.ServiceKey)
 	}
@@ -122,7 +131,7 @@ func (d *Dataplane) create(s Service) (*serviceState, error) {
 	}
 	st := newServiceState(s.ServiceKey, index, s.Mode)
 	d.byIndex[index] = st
-	d.services.items[index] = balancerService{}
+	d.services.items[index], d.olders.items[index] = balancerService{}, balancerOlder{}
 	err := d.change(st, s)
 	if err == nil {
 		err = d.answerEcho(s.Address)
@@ -153,7 +162,7 @@ func (d *Dataplane) change(st *serviceState, s Service) error {
 	for _, b := range s.Backends {
 		wanted[b.endpoint()] = b
 		if !b.Down {
-			d.setServing(st.backends[b.endpoint()].index, true)
+			d.takeBack(st, s, b)
 		}
 	}
 	tables, err := d.prepareTables(st, s)
@@ -166,6 +175,7 @@ func (d *Dataplane) change(st *serviceState, s Service) error {
 	}
 	d.configure(st, s)
 	d.switchTables(tables)
+	d.track(st, s)
 	err = errors.Join(d.setRules(st, s), d.setServers(st, s))
 	for endpoint, b := range st.backends {
 		w, ok := wanted[endpoint]
@@ -175,6 +185,7 @@ func (d *Dataplane) change(st *serviceState, s Service) error {
 		}
 		b.weight, b.down = w.Weight, w.Down
 		d.setServing(b.index, !w.Down)
+		d.setDraining(b)
 	}
 	return err
 }
@@ -192,6 +203,7 @@ func (d *Dataplane) configure(st *serviceState, s Service) {
 	record := &d.services.items[st.index]
 	bits := uint8(s.Address.BitLen())
 	options := balancerService{
+		Flags:      d.trackingFlags(st), // track changes those after the tables
 		Mode:       balancerMode(s.Mode),
 		Hash:       balancerHashKind(s.Hash.Kind),
 		HashPrefix: cmp.Or(s.Hash.Prefix, bits),
@@ -211,6 +223,11 @@ func (d *Dataplane) configure(st *serviceState, s Service) {
 		record.LimitBurst = cmp.Or(s.Limit.Burst, s.Limit.Rate)
 		record.LimitPrefix = cmp.Or(s.Limit.Prefix, bits)
 	}
+	storeOptions(record, options)
+}
+
+// storeOptions replaces the options in a service's record, in one store.
+func storeOptions(record *balancerService, options balancerService) {
 	const word = unsafe.Offsetof(record.Mode)
 	from := (*uint64)(unsafe.Add(unsafe.Pointer(&options), word))
 	atomic.StoreUint64((*uint64)(unsafe.Add(unsafe.Pointer(record), word)), *from)
@@ -282,7 +299,12 @@ func (d *Dataplane) ServiceStatus(key ServiceKey) (ServiceStatus, bool) {
 	owned := make(map[uint16]int)
 	for _, slot := range slots {
 		owned[slot.Current]++
+		if slot.Previous != 0 {
+			status.Tracking.InTransition++
+		}
 	}
+	status.Tracking.Stable = len(slots) - status.Tracking.InTransition
+	status.Slots = len(slots) - owned[0]
 	for i, index := range indices {
 		status.Backends[i].Slots = owned[index]
 	}
@@ -301,7 +323,7 @@ func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []
 	for _, set := range st.sets {
 		slots = append(slots, d.slots.items[set.table.first:set.table.end()]...)
 	}
-	status.Slots = len(slots)
+	status.Tracking = d.trackingStatus(st)
 	for _, endpoint := range slices.SortedFunc(maps.Keys(st.backends), netip.AddrPort.Compare) {
 		b := st.backends[endpoint]
 		indices = append(indices, b.index)
@@ -309,6 +331,7 @@ func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []
 			Address:  endpoint.Addr(),
 			Port:     endpoint.Port(),
 			Counters: d.counters(b.index),
+			Active:   int(max(atomic.LoadInt64(&d.loads.items[b.index].Active), 0)),
 			NextHop:  d.hops[endpoint.Addr()].hop,
 		})
 	}

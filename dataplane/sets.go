@@ -17,6 +17,10 @@ type setState struct {
 	table   region
 	adopted bool             // and its name is not known yet
 	members []maglev.Backend // that the table was made of; nil after adoption: not known
+
+	older   region   // the table of another size that came before, while flows wait in it
+	since   []uint32 // tick at which each slot's transition began, 0 when it is stable; nil when all are
+	version int      // of what programs see: another one after each change
 }
 
 // preparedTable is a table that no program can see yet.
@@ -25,6 +29,10 @@ type preparedTable struct {
 	table   region
 	members []maglev.Backend
 	begin   time.Time
+
+	passage    passage
+	keepsOlder bool     // the set's table becomes its older one
+	since      []uint32 // as in setState
 }
 
 // bySet groups the backends of s by the sets that packets can be sent to, in the order of their endpoints.
@@ -50,9 +58,9 @@ func bySet(s Service) map[string][]Backend {
 // leaves nothing behind. d.mu must be held.
 func (d *Dataplane) prepareTables(st *serviceState, s Service) ([]preparedTable, error) {
 	var tables []preparedTable
-	groups := bySet(s)
+	groups, passage := bySet(s), d.passage(st, s)
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		table, changed, err := d.prepareTable(st, name, groups[name])
+		table, changed, err := d.prepareTable(st, name, groups[name], passage)
 		if err != nil {
 			for _, prepared := range tables {
 				d.regions.release(prepared.table)
@@ -80,35 +88,41 @@ func (d *Dataplane) removeUnusedSets(st *serviceState) {
 	}
 }
 
-func (d *Dataplane) prepareTable(st *serviceState, name string, backends []Backend) (p preparedTable, changed bool, err error) {
-	p.begin = time.Now()
+func (d *Dataplane) prepareTable(st *serviceState, name string, backends []Backend, passage passage) (p preparedTable, changed bool, err error) {
+	p.begin, p.passage = time.Now(), passage
 	p.members = st.members(backends)
-	size := d.tableSize(backends)
 	p.set = st.sets[name]
-	if p.set != nil && p.set.members != nil && slices.Equal(p.members, p.set.members) && int(p.set.table.size) == size {
+	if p.set == nil {
+		p.set = d.recognizeSet(st, name, backends, passage.kept)
+	}
+	size := d.sizeOf(p.set, backends, passage.kept)
+	stays := p.set != nil && int(p.set.table.size) == size && !d.mustPass(p.set, passage)
+	if stays && p.set.members != nil && slices.Equal(p.members, p.set.members) {
 		return p, false, nil
 	}
 	built := d.build(p.members, size)
-	if p.set == nil {
-		p.set = d.recognizeSet(st, name, built)
-	}
 	if p.set == nil {
 		if p.set, err = d.addSet(st, name); err != nil {
 			return p, false, err
 		}
 	}
-	if p.set.members == nil && d.holds(p.set.table, built) {
+	if stays && p.set.members == nil && d.holds(p.set.table, built) {
 		p.set.members = p.members
 		return p, false, nil
 	}
-	p.table, err = d.fill(built)
-	return p, true, err
+	p.keepsOlder = passage.kept != nil && passage.partial && size > 0 && int(p.set.table.size) != size && d.hasOwners(p.set.table, passage.kept)
+	if p.table, err = d.takeRegion(uint32(size)); err != nil {
+		return p, false, err
+	}
+	d.follow(&p, built)
+	return p, true, nil
 }
 
 // recognizeSet finds an adopted set by its table, and gives it its name. Returns nil when none has the table.
-func (d *Dataplane) recognizeSet(st *serviceState, name string, built []uint16) *setState {
+func (d *Dataplane) recognizeSet(st *serviceState, name string, backends []Backend, k kept) *setState {
+	members := st.members(backends)
 	for old, set := range st.sets {
-		if set.adopted && d.holds(set.table, built) {
+		if set.adopted && d.holds(set.table, d.build(members, d.sizeOf(set, backends, k))) {
 			set.adopted = false
 			delete(st.sets, old)
 			st.sets[name] = set
@@ -124,18 +138,16 @@ func (d *Dataplane) addSet(st *serviceState, name string) (*setState, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %d services and sets of backends (limits.services)", ErrFull, d.options.Limits.Services)
 	}
-	d.services.items[index] = balancerService{}
+	d.services.items[index], d.olders.items[index] = balancerService{}, balancerOlder{}
 	st.sets[name] = &setState{index: index}
 	return st.sets[name], nil
 }
 
 // switchTables has packets see the prepared tables, each at once. d.mu must be held.
 func (d *Dataplane) switchTables(tables []preparedTable) {
-	for _, p := range tables {
-		atomic.StoreUint64(&d.services.items[p.set.index].Table, p.table.word())
-		d.retireRegion(p.set.table)
-		p.set.table, p.set.members = p.table, p.members
-		d.noteRewrite(p.begin)
+	for i := range tables {
+		d.replaceTable(&tables[i])
+		d.noteRewrite(tables[i].begin)
 	}
 }
 
@@ -143,6 +155,8 @@ func (d *Dataplane) switchTables(tables []preparedTable) {
 func (d *Dataplane) removeSet(st *serviceState, name string) {
 	set := st.sets[name]
 	delete(st.sets, name)
+	set.version++
+	d.dropOlder(set)
 	d.retireRegion(set.table)
 	d.retire(func() {
 		atomic.StoreUint64(&d.services.items[set.index].Table, 0)
@@ -180,39 +194,37 @@ func (d *Dataplane) build(members []maglev.Backend, size int) []uint16 {
 	return d.scratch
 }
 
-// holds tells whether a region has just these contents, all slots stable.
+// holds tells whether a region has just these current backends.
 func (d *Dataplane) holds(table region, built []uint16) bool {
 	if int(table.size) != len(built) {
 		return false
 	}
 	for i, slot := range d.slots.items[table.first:table.end()] {
-		if slot != (balancerSlot{Current: built[i]}) {
+		if slot.Current != built[i] {
 			return false
 		}
 	}
 	return true
 }
 
-// fill writes a table into a region that no program can see yet.
-func (d *Dataplane) fill(built []uint16) (region, error) {
-	size := uint32(len(built))
+// takeRegion returns a region that no program can see. d.mu must be held.
+func (d *Dataplane) takeRegion(size uint32) (region, error) {
 	if size == 0 {
 		return region{}, nil
 	}
-	table, ok := d.regions.take(size)
-	if !ok {
+	for _, makeRoom := range []func(){func() {}, d.dropOlders} {
+		if table, ok := d.regions.take(size); ok {
+			return table, nil
+		}
+		makeRoom()
 		if err := d.reclaim(); err != nil {
 			return region{}, err
 		}
-		if table, ok = d.regions.take(size); !ok {
-			return region{}, fmt.Errorf("%w: no %d slots in a row are free of %d (limits.slots)", ErrFull, size, d.options.Limits.Slots)
-		}
 	}
-	slots := d.slots.items[table.first:table.end()]
-	for i, index := range built {
-		slots[i] = balancerSlot{Current: index}
+	if table, ok := d.regions.take(size); ok {
+		return table, nil
 	}
-	return table, nil
+	return region{}, fmt.Errorf("%w: no %d slots in a row are free of %d (limits.slots)", ErrFull, size, d.options.Limits.Slots)
 }
 
 func (d *Dataplane) retireRegion(table region) {

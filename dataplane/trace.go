@@ -67,6 +67,7 @@ func (d *Dataplane) newTracer(packets int) (*tracer, error) {
 		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = 64 << 10
+	spec.Maps["ticks"].MaxEntries = 1 // nobody reads when packets were seen
 	for _, name := range []string{"handshakes4", "handshakes6", "signals"} {
 		spec.Maps[name].MaxEntries = 4096 // its own, that nobody reads
 	}

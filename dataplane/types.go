@@ -150,8 +150,10 @@ type Service struct {
 	Mode     Mode
 	Hash     Hash
 	ClampMSS MSS
-	QUIC     QUIC         // zero: connection IDs are not looked at
-	Limit    Limit        // zero: none
+	QUIC     QUIC  // zero: connection IDs are not looked at
+	Limit    Limit // zero: none
+	Policy   Policy
+	Tracking Tracking
 	Sources  []SourceRule // in any order; Prefix is unique
 	Backends []Backend    // in any order; (Address, Port) is unique
 }
@@ -231,13 +233,24 @@ type BackendStatus struct {
 	Port    uint16
 	Counters
 	Slots   int // of the service's Maglev table
+	Active  int // flows in progress, as far as their ends were seen; with policy p2c
 	NextHop NextHop
 }
 
 // ServiceStatus is what the kernel knows of one service.
 type ServiceStatus struct {
-	Slots    int // size of the Maglev table, 0 when no backend takes new flows
+	Slots    int // size of the Maglev tables, 0 when no backend takes new flows
+	Tracking TrackingStatus
 	Backends []BackendStatus
+}
+
+// TrackingStatus says which of a service's flows are remembered, and why.
+type TrackingStatus struct {
+	Kind          Tracking `json:"kind"` // in force
+	Stable        int      `json:"slots-stable"`
+	InTransition  int      `json:"slots-in-transition"`
+	OldestSeconds int      `json:"oldest-transition-seconds"` // 0 without one; an adopted one counts since then
+	Remembered    int      `json:"remembered-flows"`          // as counted within the last minute
 }
 
 // Stats describe the tables of the dataplane since it was opened.

@@ -64,9 +64,12 @@ struct service_key6 {
 };
 
 byte_enum service_flags {
-	SERVICE_SOURCES = 1, /* rules for source prefixes are there */
-	SERVICE_QUIC = 2,    /* connection IDs name backends */
-	SERVICE_LIMITED = 4, /* new flows are limited */
+	SERVICE_SOURCES = 1,	 /* rules for source prefixes are there */
+	SERVICE_QUIC = 2,	 /* connection IDs name backends */
+	SERVICE_LIMITED = 4,	 /* new flows are limited */
+	SERVICE_JUST_ENOUGH = 8, /* flows are remembered where they must be only */
+	SERVICE_UNTRACKED = 16,	 /* no flow is remembered */
+	SERVICE_P2C = 32,	 /* of two slots the one with less load is taken */
 };
 
 /* What of a packet chooses its slot. */
@@ -135,7 +138,8 @@ struct bucket_key {
 };
 
 /* One slot of a Maglev table: indices of backends, 0 is none. previous is 0
- * while the slot is stable.
+ * while the slot is stable; while it is in transition, it is what the flows that
+ * are not remembered belong to. Replaced by one store.
  */
 struct slot {
 	__u16 current;
@@ -149,6 +153,23 @@ struct slot {
 
 struct slot_line {
 	struct slot slots[SLOTS_PER_LINE];
+};
+
+/* When a packet last went to the previous backend of each slot: a tick (clock.h)
+ * modulo 2^16, 19.5 hours.
+ */
+struct tick_line {
+	__u16 ticks[SLOTS_PER_LINE];
+};
+
+/* Of a service or a set, while its table replaces one of another size, whose slots
+ * are none of its own: the other one, which tells what the flows of slots in
+ * transition belong to.
+ */
+struct older {
+	__u64 table; /* as in struct service; 0 is none */
+	__u32 seen;  /* tick at which it was last asked */
+	__u32 pad;
 };
 
 /* Set in an outer tag of IEEE 802.1ad, not 802.1Q. */
@@ -169,6 +190,8 @@ byte_enum backend_flags {
 	BACKEND_USED = 1,    /* the record describes a backend */
 	BACKEND_IPV6 = 2,    /* its address is IPv6 */
 	BACKEND_SERVING = 4, /* its flows stay: it is up or draining */
+	BACKEND_DRAINING =
+	    8, /* it takes no new flows: when its flows were seen is noted */
 };
 
 /* A backend of one service: one cache line. generation grows each time the
@@ -183,6 +206,15 @@ struct backend {
 	__u16 generation;
 	enum backend_flags flags;
 	__u8 pad;
+};
+
+/* The load of a backend whose service has SERVICE_P2C: a cache line of its own, since
+ * all CPUs write it.
+ */
+struct load {
+	__s64 active; /* flows in progress, as far as their ends were seen */
+	__u32 weight;
+	__u32 pad[13];
 };
 
 /* What is counted for a backend, per CPU. */
@@ -242,20 +274,31 @@ byte_enum flow_state {
 struct flow {
 	__u16 backend;
 	__u16 generation;
-	__be16 nat_port;       /* nat: source port towards the backend */
-	enum flow_state state; /* kept in nat mode only */
-	__u8 timed;	       /* its handshake is, see signal.h */
-	__u32 seen;	       /* nat: tick of the client's last packet, see clock.h */
+	union {
+		__be16 nat_port; /* nat: source port towards the backend */
+		__u16 set;	 /* other modes: index in services of its table */
+	};
+	enum flow_state state;
+	__u8 timed; /* its handshake is, see signal.h */
+	__u32
+	    seen; /* tick (clock.h) of a packet of the client: in nat mode, and where
+		   * it ages, of the last one, see note_flow; otherwise of the first */
 };
 
 struct flow4 {
 	struct flow head;
-	__be32 source; /* nat: source address towards the backend */
+	union {
+		__be32 source; /* nat: source address towards the backend */
+		__u32 hash;    /* other modes: what chose its slot */
+	};
 };
 
 struct flow6 {
 	struct flow head;
-	__be32 source[4];
+	union {
+		__be32 source[4];
+		__u32 hash;
+	};
 };
 
 /* The way back of a flow in nat mode, by the tuple that its backend sends. The
@@ -318,6 +361,8 @@ byte_enum cause {
 	CAUSE_ASSOCIATION,		 /* its SCTP association is remembered */
 	CAUSE_CONNECTION_ID,		 /* its QUIC connection ID names the backend */
 	CAUSE_REPLY,			 /* nat: it came from the backend */
+	CAUSE_PREVIOUS,			 /* it is older than a change of its slot */
+	CAUSE_SECOND,			 /* its second slot had less load */
 };
 
 /* What became of a packet, for those who watch. */

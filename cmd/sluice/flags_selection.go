@@ -25,6 +25,10 @@ func selectionFlags(cmd *cobra.Command, p *control.ServicePatch) {
 	completeFlag(cmd, "quic", off)
 	optional(cmd, &p.Limit, "limit", "`RATE`[:BURST][/LENGTH]: new flows per second of each source prefix, such as 100:200/24; or off", parseLimit)
 	completeFlag(cmd, "limit", off)
+	optional(cmd, &p.Policy, "policy", "how a new flow's backend is chosen: `maglev|p2c`", fromText[dataplane.Policy])
+	completeFlag(cmd, "policy", "maglev", "p2c")
+	optional(cmd, &p.Tracking, "tracking", "which flows are remembered: `full|just-enough|none`, or default", fromText[dataplane.Tracking])
+	completeFlag(cmd, "tracking", "full", "just-enough", "none", "default")
 	cmd.Flags().Func("source", "what becomes of clients: `PREFIX=deny|SET`; may be repeated; off removes all", func(text string) error {
 		if p.Sources == nil {
 			p.Sources = &[]dataplane.SourceRule{}

@@ -33,6 +33,16 @@ func TestSelection(t *testing.T) {
 	s.run("export")
 	s.run("service add mss 10.0.0.2:80 --clamp-mss auto -o json")
 
+	s.run("service add even 10.0.0.3:80 --mode l2 --policy p2c")
+	s.run("service show even")
+	s.run("service set even --policy maglev --tracking just-enough")
+	s.run("service show even")
+	s.run("export")
+	s.run("service set even --mode nat")
+	s.run("service set even --tracking default --mode nat")
+
+	s.run("service set quic --policy p2c")
+	s.run("service set quic --tracking everything")
 	s.run("service set quic --hash random")
 	s.run("service set quic --hash source/33")
 	s.run("service set quic --clamp-mss 1400")

@@ -43,13 +43,20 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		p.line("%s %s", p.paint(red, "!"), s.Error)
 	}
 	p.line("%s; Maglev table of %s", describeProbe(s.Probe), plural(s.Slots, "slot"))
+	p.flows(s.Flows)
 	p.selection(s.Selection)
 	if len(s.Backends) == 0 {
 		p.line("no backends: `sluice backend add %s ADDRESS[:PORT]` adds one", s.Name)
 		return
 	}
 	p.line("")
-	t := newTable("BACKEND", "ADDRESS", "WEIGHT", "SCORE", "STATE", "FOR", "SHARE", "NEW FLOWS", "PACKETS", "BYTES", "NEXT HOP", "CAUSE")
+	flows, newFlows := "NEW FLOWS", func(b *control.BackendStatus) cell { return number(float64(b.NewFlows)) }
+	if s.Policy == dataplane.PolicyP2C {
+		flows, newFlows = "NEW FLOWS (ACTIVE)", func(b *control.BackendStatus) cell {
+			return cell{text: fmt.Sprintf("%s (%s)", number(float64(b.NewFlows)).text, number(float64(b.Active)).text), right: true}
+		}
+	}
+	t := newTable("BACKEND", "ADDRESS", "WEIGHT", "SCORE", "STATE", "FOR", "SHARE", flows, "PACKETS", "BYTES", "NEXT HOP", "CAUSE")
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		since := ""
@@ -63,9 +70,22 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		cause := strings.Join(slices.DeleteFunc([]string{b.Cause, b.Reasons}, func(s string) bool { return s == "" }), "; ")
 		t.add(name, endpoint(b.Address, b.Port), b.Weight, fmt.Sprintf("%.2f", b.Score), cell{text: string(b.State), style: stateStyle(b.State)}, since,
 			cell{text: fmt.Sprintf("%.1f%%", 100*b.Share), right: true},
-			number(float64(b.NewFlows)), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), cause)
+			newFlows(b), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), cause)
 	}
 	p.table(t)
+}
+
+// flows prints which flows are remembered, where that is not all.
+func (p *page) flows(f dataplane.TrackingStatus) {
+	all := f.Kind != dataplane.TrackingJustEnough && f.Kind != dataplane.TrackingNone
+	if all && f.InTransition == 0 {
+		return
+	}
+	text := fmt.Sprintf("tracking %s: %s stable, %d in transition", f.Kind, plural(f.Stable, "slot"), f.InTransition)
+	if f.InTransition > 0 {
+		text += fmt.Sprintf(", the oldest for %s", age(time.Duration(f.OldestSeconds)*time.Second))
+	}
+	p.line("%s; %s remembered", text, plural(f.Remembered, "flow"))
 }
 
 // selection prints what differs from the usual.
@@ -81,6 +101,9 @@ func (p *page) selection(s control.Selection) {
 	}
 	if s.Limit != (dataplane.Limit{}) {
 		p.line("limit %s", s.Limit)
+	}
+	if s.Policy != dataplane.PolicyMaglev {
+		p.line("policy %s", s.Policy)
 	}
 	for _, rule := range s.Sources {
 		switch {

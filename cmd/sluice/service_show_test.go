@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sluicelb/sluice/control"
+	"github.com/sluicelb/sluice/dataplane"
 )
 
 func TestServiceView(t *testing.T) {
@@ -16,6 +17,19 @@ func TestServiceView(t *testing.T) {
 			golden(t, p.String())
 		})
 	}
+}
+
+// What people see of a service in transition, whose backends take flows by their load.
+func TestServiceViewInTransition(t *testing.T) {
+	s := busyStatus().Services[0]
+	s.Policy = dataplane.PolicyP2C
+	s.Flows = dataplane.TrackingStatus{Kind: dataplane.TrackingJustEnough, Stable: 240, InTransition: 11, OldestSeconds: 125, Remembered: 2041}
+	for i := range s.Backends {
+		s.Backends[i].Active = 7 * i
+	}
+	var p page
+	p.service(&s, noon)
+	golden(t, p.String())
 }
 
 func TestServiceShow(t *testing.T) {

@@ -189,8 +189,12 @@ func (p *page) explanation(e *control.Explanation) {
 		row("flow", "is remembered: it stays with its backend")
 	case dataplane.CauseAssociation:
 		row("flow", "its SCTP association is remembered")
+	case dataplane.CausePrevious:
+		row("flow", "is older than a change of its slot: it stays with the backend that the slot had")
+	case dataplane.CauseSecond:
+		row("flow", "is new: the backend of its second slot had less load")
 	case dataplane.CauseSlot:
-		row("flow", "is not remembered: it is new")
+		row("flow", "is not remembered: its slot decides")
 	}
 	if e.Slots > 0 {
 		row("hash", "%#08x, of %s", e.Hash, describeHash(e.HashOf))

@@ -266,6 +266,8 @@ func TestExplanationView(t *testing.T) {
 		})
 	}
 	show(func(e *control.Explanation) { e.Cause, e.Mode = dataplane.CauseFlow, dataplane.ModeGUE })
+	show(func(e *control.Explanation) { e.Cause, e.Slot, e.Slots = dataplane.CausePrevious, 7, 251 })
+	show(func(e *control.Explanation) { e.Cause, e.Slot, e.Slots = dataplane.CauseSecond, 9, 251 })
 	show(func(e *control.Explanation) { e.Cause, e.Set = dataplane.CauseAssociation, "canary" })
 	show(func(e *control.Explanation) {
 		e.Reason, e.Action, e.NextHop = "drop_next_hop_unresolved", "drop", dataplane.NextHop{Reason: "no route to 10.1.0.1"}
