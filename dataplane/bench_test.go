@@ -1,8 +1,12 @@
 package dataplane
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // A change of one backend's weight among so many, from the call to the switched table.
@@ -57,4 +61,69 @@ func BenchmarkPacket(b *testing.B) {
 			})
 		}
 	}
+}
+
+// The cost of a packet of one of so many connections, each time the next one, among 100 backends, by what is
+// remembered. The kernel's own statistics measure the program alone; what they cost is the same in every line.
+func BenchmarkTracking(b *testing.B) {
+	for _, flows := range []int{1, 1000, 100_000} {
+		for _, kind := range []Service{
+			{Tracking: TrackingFull}, {Tracking: TrackingJustEnough}, {Tracking: TrackingNone}, {Policy: PolicyP2C, Tracking: TrackingJustEnough},
+		} {
+			b.Run(fmt.Sprintf("%s %s flows=%d", kind.Policy, kind.Tracking, flows), func(b *testing.B) {
+				options := testOptions(b)
+				options.Limits.Flows = DefaultLimits.Flows
+				h := newTestHost(b, options)
+				s := justEnough(servers(numbers(2, 102), 100)...)
+				s.Policy, s.Tracking = kind.Policy, kind.Tracking
+				h.set(b, s)
+				frames := make([][]byte, flows)
+				for i := range frames {
+					p := fromClient(ProtocolTCP, client4, service4).fromPort(uint16(i))
+					p.source = netip.AddrFrom4([4]byte{10, 0, byte(i >> 16), 1})
+					h.receive(b, h.clients, p.frame(b))
+					frames[i] = p.acknowledging().frame(b)
+				}
+				h.measure(b, frames)
+			})
+		}
+	}
+}
+
+// measure gives the frames to the balancer, one after the other, and reports what each took.
+func (h *testHost) measure(b *testing.B, frames [][]byte) {
+	stop, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	must(b, err)
+	defer stop.Close()
+	before, err := h.objects.Balancer.Stats()
+	must(b, err)
+	for i := 0; b.Loop(); i++ {
+		h.receive(b, h.clients, frames[i%len(frames)])
+	}
+	after, err := h.objects.Balancer.Stats()
+	must(b, err)
+	b.ReportMetric(float64((after.Runtime-before.Runtime).Nanoseconds())/float64(after.RunCount-before.RunCount), "ns/packet")
+}
+
+// The time that a look at a full table of remembered flows takes.
+func BenchmarkSweep(b *testing.B) {
+	options := testOptions(b)
+	options.Limits.Flows = DefaultLimits.Flows
+	h := newTestHost(b, options)
+	s := justEnough(servers(numbers(2, 102), 100)...)
+	s.Tracking = TrackingFull
+	h.set(b, s)
+	var kept entries[balancerTuple4, balancerFlow4]
+	h.client(b, 1, true)
+	must(b, kept.read(h.objects.Flows4))
+	for i := range 450_000 {
+		key, value := kept.keys[0], kept.values[0]
+		key.Source, value.Source = uint32(i), uint32(i)<<12
+		must(b, h.objects.Flows4.Put(key, value))
+	}
+	for b.Loop() {
+		must(b, h.sweep(true))
+	}
+	status, _ := h.ServiceStatus(s.ServiceKey)
+	b.ReportMetric(float64(status.Tracking.Remembered), "flows")
 }
