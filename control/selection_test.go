@@ -106,7 +106,7 @@ func TestSelection(t *testing.T) {
 	if i, err = m.find("mss"); err != nil {
 		t.Fatal(err)
 	}
-	if s := newReconciler(&recorder{}, builtinDefaults, slog.New(slog.DiscardHandler), health.Options{}).evaluate(&m.Services[i]).service; s.Policy != dataplane.PolicyP2C || s.Tracking != dataplane.TrackingFull {
+	if s := m.Services[i].evaluate(groups(nil).judgement(&m.Services[i])).service; s.Policy != dataplane.PolicyP2C || s.Tracking != dataplane.TrackingFull {
 		t.Errorf("the kernel is told policy %s and tracking %s", s.Policy, s.Tracking)
 	}
 	if want := "source/24 6/15 1000000/s burst 1000000 prefix 32 [192.0.2.0/24=deny 192.0.2.7/32= 0.0.0.0/0=canary] 000102030405060708090a0b0c0d0e canary\n"; got != want {
