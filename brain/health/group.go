@@ -75,6 +75,8 @@ type Group[K comparable] struct {
 // membership is what is remembered of a member.
 type membership struct {
 	decision Decision
+	wish     State     // when last decided about
+	lost     bool      // it was down by the verdict then
 	healthy  bool      // by the verdict, when last looked at
 	fails    int       // times it went down that are not forgotten
 	failed   time.Time // the latest of them
@@ -137,7 +139,7 @@ func (g *Group[K]) Update(now time.Time, policy Policy, members []Member[K]) (ch
 		next := s.decide(m.Wish, m.Verdict, m.Measures.Load, joined[m.Key], now)
 		next.Peers, next.Terms = peers, peers.terms(m.Measures)
 		next.Score = next.Terms.Score()
-		next.Factor = s.factor(next, policy, panicked && m.Wish == Up, now)
+		next.Factor = s.factor(next, policy, panicked && m.wanted(), now)
 		next.SlowStart = next.State == Up && !s.back.IsZero()
 		next.Since = s.decision.Since
 		if next.State != s.decision.State {
@@ -147,10 +149,13 @@ func (g *Group[K]) Update(now time.Time, policy Policy, members []Member[K]) (ch
 			}
 		}
 		changed = changed || next.State != s.decision.State || next.Factor != s.decision.Factor
-		s.decision = next
+		s.decision, s.wish, s.lost = next, m.Wish, !m.Verdict.Up
 	}
 	return changed
 }
+
+// wanted says that a member is there for new flows as long as nothing is wrong, and does not decline them itself.
+func (m *Member[K]) wanted() bool { return m.Wish == Up && !m.Measures.Load.Drains() }
 
 // keep forgets members that are gone and welcomes new ones. A group that is new itself takes its members as they are.
 func (g *Group[K]) keep(members []Member[K], now time.Time, fresh bool) {
@@ -202,7 +207,7 @@ func (s *membership) usable(now time.Time) bool {
 // inUse counts the members wished up that take new flows now.
 func (g *Group[K]) inUse(members []Member[K], now time.Time) (n int) {
 	for _, m := range members {
-		n += oneIf(m.Wish == Up && m.Weighted && g.members[m.Key].usable(now))
+		n += oneIf(m.wanted() && m.Weighted && g.members[m.Key].usable(now))
 	}
 	return n
 }
@@ -217,7 +222,7 @@ func (g *Group[K]) eject(members []Member[K], policy Policy, peers Peers, now ti
 	left := g.inUse(members, now)
 	for _, m := range members {
 		s, h := g.members[m.Key], m.Measures.Handshakes
-		if m.Wish != Up || !s.usable(now) || h.Seen < enough || h.Failed < ejectFailed || peers.HandshakesFailed > peersFailed {
+		if !m.wanted() || !s.usable(now) || h.Seen < enough || h.Failed < ejectFailed || peers.HandshakesFailed > peersFailed {
 			continue
 		}
 		if policy.MaxEjected == 0 || out >= most || left <= policy.Minimum {
@@ -233,11 +238,11 @@ func (g *Group[K]) eject(members []Member[K], policy Policy, peers Peers, now ti
 	}
 }
 
-// fill keeps the minimum in use: standbys join in their order, then those that are held back return.
+// fill keeps the minimum in use: standbys join in their order, then those that are held back or ejected return.
 func (g *Group[K]) fill(members []Member[K], policy Policy, now time.Time) (joined map[K]bool) {
 	missing := policy.Minimum - g.inUse(members, now)
 	for _, m := range members {
-		if missing > 0 && m.Wish == Standby && m.Weighted && g.members[m.Key].usable(now) {
+		if missing > 0 && m.Wish == Standby && m.Weighted && !m.Measures.Load.Drains() && g.members[m.Key].usable(now) {
 			if joined == nil {
 				joined = make(map[K]bool)
 			}
@@ -246,8 +251,8 @@ func (g *Group[K]) fill(members []Member[K], policy Policy, now time.Time) (join
 		}
 	}
 	for _, m := range members {
-		if s := g.members[m.Key]; missing > 0 && m.Wish == Up && s.healthy && s.held.After(now) {
-			s.held, s.back = time.Time{}, now
+		if s := g.members[m.Key]; missing > 0 && m.wanted() && m.Weighted && s.healthy && !s.usable(now) {
+			s.held, s.ejected, s.back = time.Time{}, time.Time{}, now
 			missing--
 		}
 	}
@@ -258,7 +263,7 @@ func (g *Group[K]) fill(members []Member[K], policy Policy, now time.Time) (join
 func (g *Group[K]) shouldPanic(members []Member[K], policy Policy, joined map[K]bool, now time.Time) bool {
 	wished := 0
 	for _, m := range members {
-		wished += oneIf(m.Wish == Up && m.Weighted && !m.Measures.Load.Drains())
+		wished += oneIf(m.wanted() && m.Weighted)
 	}
 	inUse := float64(g.inUse(members, now) + len(joined))
 	return wished > 0 && inUse <= policy.PanicThreshold*float64(wished) && (inUse == 0 || inUse < float64(wished))
@@ -285,7 +290,21 @@ func (s *membership) decide(wish State, verdict Verdict, report load.Report, joi
 	case wish == Standby:
 		return Decision{State: Up, Cause: "too few others are up"}
 	}
-	return Decision{State: Up, Cause: verdict.Cause}
+	return Decision{State: Up, Cause: s.whyUp(wish, verdict)}
+}
+
+// whyUp says what has brought a member to take new flows.
+func (s *membership) whyUp(wish State, verdict Verdict) string {
+	switch before := s.decision; {
+	case before.State == "" || s.lost:
+		return verdict.Cause
+	case wish != s.wish:
+		return "as wished"
+	case before.State == Up:
+		return before.Cause
+	default:
+		return "no longer: " + before.Cause
+	}
 }
 
 // factor returns the share of its weight that a backend has in force.

@@ -53,6 +53,9 @@ func (m *Monitor[K]) readOnce(ctx context.Context, key K, w *watch, interval tim
 		w.load.problem = err.Error()
 	}
 	changed := before.Health != w.load.report.Health || before.Admin != w.load.report.Admin
+	if before.Health == load.Down && w.load.report.Health != load.Down && w.history.verdict.Up {
+		w.history.verdict = Verdict{Up: true, Cause: "its agent does not say down any more", Since: now}
+	}
 	m.mu.Unlock()
 	if changed {
 		m.changed(key)
