@@ -21,11 +21,13 @@ func (a *average) observe(value float64, now time.Time, span time.Duration) {
 }
 
 func (a *average) decay(now time.Time, span time.Duration) {
-	if passed := now.Sub(a.at); passed > 0 && a.weight > 0 {
-		keep := math.Exp(-float64(passed) / float64(span))
-		a.sum *= keep
-		a.weight *= keep
+	passed := now.Sub(a.at)
+	if passed <= 0 {
+		return // a sample that comes late counts as if it were new
 	}
+	keep := math.Exp(-float64(passed) / float64(span))
+	a.sum *= keep
+	a.weight *= keep
 	a.at = now
 }
 

@@ -138,6 +138,7 @@ func (m *Monitor[K]) Set(targets map[K]Target) error {
 		if _, stays := targets[key]; !stays {
 			w.stop()
 			delete(m.watches, key)
+			delete(m.waiting, w)
 		}
 	}
 	var first error
@@ -176,6 +177,14 @@ func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 		old.stop()
 		w.history.verdict = old.history.verdict
 		w.passive = old.passive
+		w.passive.span = target.span()
+		if m.waiting[old] {
+			delete(m.waiting, old)
+			m.waiting[w] = true
+		}
+		if target.Load == old.target.Load {
+			w.load = old.load
+		}
 		if target.Address == old.target.Address && target.Probe == old.target.Probe {
 			w.usual, w.connect, w.success, w.logs = old.usual, old.connect, old.success, old.logs
 		}
@@ -286,6 +295,7 @@ func (m *Monitor[K]) Close() {
 func (m *Monitor[K]) run(ctx context.Context, key K, w *watch) {
 	wait := time.NewTimer(rand.N(w.target.Interval))
 	defer wait.Stop()
+	pause := w.target.Confirm
 	for {
 		doubt := false
 		select {
@@ -298,7 +308,10 @@ func (m *Monitor[K]) run(ctx context.Context, key K, w *watch) {
 		began := time.Now()
 		next := w.target.Interval
 		if m.round(ctx, key, w, doubt) {
-			next = w.target.Confirm
+			// This host is short of something: it soon tries again, but ever more seldom.
+			next, pause = min(pause, next), min(2*pause, next)
+		} else {
+			pause = w.target.Confirm
 		}
 		wait.Reset(max(next-time.Since(began), 0))
 	}
