@@ -3,8 +3,10 @@ package probe
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // FieldError is a value that a Spec cannot have.
@@ -49,32 +51,51 @@ func (s Spec) prepare(to netip.AddrPort) (exchange, *FieldError) {
 	return prepare(s, to)
 }
 
+// uses are the kinds that have use for a field, by its name in manifests; type is not among them.
+var uses = map[string][]Kind{
+	"method":      {HTTP, HTTPS},
+	"path":        {HTTP, HTTPS},
+	"host":        {HTTP, HTTPS, GRPC},
+	"status":      {HTTP, HTTPS},
+	"body":        {HTTP, HTTPS},
+	"tls":         {GRPC},
+	"insecure":    {HTTPS, TLS, GRPC},
+	"ca":          {HTTPS, TLS, GRPC},
+	"server-name": {HTTPS, TLS, GRPC},
+	"query":       {DNS},
+	"record":      {DNS},
+	"send":        {TCP, UDP},
+	"expect":      {TCP, UDP, DNS},
+	"service":     {GRPC},
+	"command":     {Exec},
+}
+
+// useless are the fields that are given and of no use for the kind.
+func (s *Spec) useless() (names []string, fields []reflect.Value) {
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		if kinds, limited := uses[name]; limited && !v.Field(i).IsZero() && !slices.Contains(kinds, s.Kind) {
+			names, fields = append(names, name), append(fields, v.Field(i))
+		}
+	}
+	return names, fields
+}
+
+// As returns s for another kind, without the fields that this one has no use for.
+func (s Spec) As(kind Kind) Spec {
+	s.Kind = kind
+	_, fields := s.useless()
+	for _, field := range fields {
+		field.SetZero()
+	}
+	return s
+}
+
 // checkUse finds a field that the kind has no use for.
 func (s Spec) checkUse() *FieldError {
-	for _, f := range []struct {
-		name  string
-		given bool
-		kinds []Kind
-	}{
-		{"method", s.Method != "", []Kind{HTTP, HTTPS}},
-		{"path", s.Path != "", []Kind{HTTP, HTTPS}},
-		{"host", s.Host != "", []Kind{HTTP, HTTPS, GRPC}},
-		{"status", s.Status != "", []Kind{HTTP, HTTPS}},
-		{"body", s.Body != "", []Kind{HTTP, HTTPS}},
-		{"tls", s.TLS, []Kind{GRPC}},
-		{"insecure", s.Insecure, []Kind{HTTPS, TLS, GRPC}},
-		{"ca", s.CA != "", []Kind{HTTPS, TLS, GRPC}},
-		{"server-name", s.ServerName != "", []Kind{HTTPS, TLS, GRPC}},
-		{"query", s.Query != "", []Kind{DNS}},
-		{"record", s.Record != "", []Kind{DNS}},
-		{"send", s.Send != "", []Kind{TCP, UDP}},
-		{"expect", s.Expect != "", []Kind{TCP, UDP, DNS}},
-		{"service", s.Service != "", []Kind{GRPC}},
-		{"command", s.Command != "", []Kind{Exec}},
-	} {
-		if f.given && !slices.Contains(f.kinds, s.Kind) {
-			return invalid(f.name, "a probe of kind %s has no use for it, only %v", s.Kind, f.kinds)
-		}
+	if names, _ := s.useless(); len(names) > 0 {
+		return invalid(names[0], "a probe of kind %s has no use for it, only %v", s.Kind, uses[names[0]])
 	}
 	return s.checkTLS()
 }

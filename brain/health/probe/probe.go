@@ -79,21 +79,29 @@ type Prober struct {
 // the CA file, and of a source address that is not of the target's family.
 func New(spec Spec, to netip.AddrPort, via Dialer) (*Prober, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	if via.Source = via.Source.Unmap(); via.Source.IsValid() && via.Source.Is4() != to.Addr().Is4() {
-		return nil, fmt.Errorf("the source address %v cannot reach %v: give one of the same family", via.Source, to.Addr())
-	}
 	exchange, problem := spec.prepare(to)
 	if problem != nil {
 		return nil, problem
 	}
-	p := &Prober{to: to, via: via, exchange: exchange}
+	p := &Prober{to: to, exchange: exchange}
 	if spec.secure() {
 		var err error
 		if p.tls, err = spec.tlsConfig(to); err != nil {
 			return nil, err
 		}
 	}
-	return p, nil
+	return p.Via(via)
+}
+
+// Via returns a Prober that asks the same by other sockets. Its error is of a source address that is not of the target's
+// family.
+func (p *Prober) Via(via Dialer) (*Prober, error) {
+	if via.Source = via.Source.Unmap(); via.Source.IsValid() && via.Source.Is4() != p.to.Addr().Is4() {
+		return nil, fmt.Errorf("the source address %v cannot reach %v: give one of the same family", via.Source, p.to.Addr())
+	}
+	other := *p
+	other.via = via
+	return &other, nil
 }
 
 // Connect is what a probe's connection is allowed, and what it took. A kernel accepts connections, so that a server which is
