@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -202,9 +203,13 @@ func (c *Config) checkLimits() *FieldError {
 
 func (c *Config) checkDefaults() *FieldError {
 	p := &c.Defaults.Probe
+	spec := reflect.ValueOf(p.Spec) // what is asked of backends
+	for i := range spec.NumField() {
+		if !spec.Field(i).IsZero() {
+			return invalid("defaults.probe."+keyOf(spec.Type().Field(i)), "belongs to a service")
+		}
+	}
 	switch {
-	case p.Kind != "":
-		return invalid("defaults.probe.type", "belongs to a service")
 	case p.Port != 0:
 		return invalid("defaults.probe.port", "belongs to a service")
 	case p.Source.IsValid():

@@ -41,7 +41,7 @@ func (r rules) update(m *Manifest, ref string, p ServicePatch) (Service, error) 
 		}
 		if p.Probe != nil {
 			s.Probe = cmp.Or(s.Probe, new(Probe))
-			merge(s.Probe, *p.Probe)
+			s.Probe.overlay(*p.Probe)
 		}
 		if p.Health != nil {
 			merge(&s.Health, *p.Health)
@@ -121,7 +121,7 @@ func (b *Backend) patchProbe(p *Probe) {
 		b.Probe = nil
 	default:
 		b.Probe = cmp.Or(b.Probe, new(Probe))
-		merge(b.Probe, *p)
+		b.Probe.overlay(*p)
 	}
 }
 

@@ -95,7 +95,7 @@ func (p Percent) fraction() float64 { return float64(max(p, 0)) / 100 }
 
 // String returns for example "0.1%".
 func (p Percent) String() string {
-	return strconv.FormatFloat(100*p.fraction(), 'g', 6, 64) + "%"
+	return strconv.FormatFloat(float64(max(p, 0)), 'f', -1, 64) + "%"
 }
 
 // MarshalText returns String.

@@ -14,7 +14,7 @@ import (
 )
 
 // Probe is how backends are watched. A zero field means what encloses it says: a backend's probe follows its service's,
-// that one the daemon's defaults, and those the profile.
+// that one the daemon's defaults, and those the profile. What only another type of probe has use for does not follow.
 type Probe struct {
 	probe.Spec `yaml:",inline"`
 	Profile    health.Profile `json:"profile,omitempty" enum:"default,fast,gentle" doc:"What interval, timeout, rise and fall are unless they are given: every 100ms, 15ms or 2s. Default: default"`
@@ -76,7 +76,7 @@ const (
 // Defaults fill in what a Service leaves open.
 type Defaults struct {
 	Mode   dataplane.Mode `json:"mode"`
-	Probe  Probe          `json:"probe"` // its type, port and source are a service's own
+	Probe  Probe          `json:"probe"` // what is asked, port and source are a service's own
 	Health Health         `json:"health"`
 }
 
@@ -114,13 +114,12 @@ func (s *Service) checkProbe(d Defaults, b *Backend, path string) *FieldError {
 		}
 	}
 	p := s.probe(d, b)
-	if p.Kind == ProbeNone {
-		return nil
-	}
-	if err := fieldError(p.Spec.Check()); err != nil {
+	if err := p.checkSpec(); err != nil {
 		return err.under(at, "")
 	}
 	switch {
+	case p.Kind == ProbeNone:
+		return nil
 	case p.Port == 0 && b.Port == 0 && !p.withoutPort():
 		return invalid(at+".port", "is needed, since %s has every port", path)
 	case p.Via == ViaService && !s.Mode.DirectReturn():
@@ -131,6 +130,14 @@ func (s *Service) checkProbe(d Defaults, b *Backend, path string) *FieldError {
 		return invalid(at+".source", "%s is not of the family of %s", p.Source, p.place(s, b).Addr())
 	}
 	return nil
+}
+
+// checkSpec checks what is asked. Where nothing is, the rest may stay.
+func (p Probe) checkSpec() *FieldError {
+	if p.Kind == ProbeNone {
+		return nil
+	}
+	return fieldError(p.Spec.Check())
 }
 
 // withoutPort tells the probes that go to a host.
@@ -166,6 +173,14 @@ func merge[T any](into *T, other T) {
 	}
 }
 
+// overlay replaces the fields that are set in other. With another type, what only the former one has use for is left out.
+func (p *Probe) overlay(other Probe) {
+	if other.Kind != "" && other.Kind != p.Kind && other.Kind != ProbeNone {
+		p.Spec = p.As(other.Kind)
+	}
+	merge(p, other)
+}
+
 // probe is the probe of one backend with every field filled in that has a default. b may be nil: that of the service.
 //
 // What a profile stands for gives way to what is said at the place that names it, or further in.
@@ -183,7 +198,7 @@ func (s *Service) probe(d Defaults, b *Backend) Probe {
 			timing := profileProbe(layer.Profile)
 			p.Profile, p.Interval, p.Timeout, p.Rise, p.Fall = timing.Profile, timing.Interval, timing.Timeout, timing.Rise, timing.Fall
 		}
-		merge(&p, *layer)
+		p.overlay(*layer)
 	}
 	if p.Kind == "" {
 		p.Kind = ProbeNone

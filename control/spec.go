@@ -188,14 +188,14 @@ func (s *Service) complete(d Defaults) *FieldError {
 	if s.Probe != nil && *s.Probe == (Probe{}) {
 		s.Probe = nil
 	}
-	if err := s.check(); err != nil {
+	if err := s.check(d); err != nil {
 		return err
 	}
 	s.completeBackends()
 	return s.checkBackends(d)
 }
 
-func (s *Service) check() *FieldError {
+func (s *Service) check(d Defaults) *FieldError {
 	if !validName(s.Name) {
 		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address", s.Name, maxNameLength)
 	}
@@ -207,6 +207,11 @@ func (s *Service) check() *FieldError {
 	}
 	if s.Probe != nil {
 		if err := s.Probe.check(); err != nil {
+			return err.under("probe", "")
+		}
+	}
+	if len(s.Backends) == 0 { // with backends, what these have in the end counts
+		if err := s.probe(d, nil).checkSpec(); err != nil {
 			return err.under("probe", "")
 		}
 	}
