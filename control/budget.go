@@ -17,6 +17,9 @@ type ProbesConfig struct {
 // More than this one host cannot send.
 const maxProbeRate = 1_000_000
 
+// longestInterval of a probe that is stretched, so that arithmetic with it does not overflow.
+const longestInterval = 24 * time.Hour
+
 // A probe of TCP with a request and its answer is about so many packets, both ways.
 const packetsPerProbe = 10
 

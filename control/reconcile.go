@@ -39,6 +39,9 @@ type target struct {
 	backend netip.AddrPort
 }
 
+// String returns for example "10.1.0.11:80 of 10.0.0.1:80/tcp".
+func (t target) String() string { return fmt.Sprintf("%s of %s", t.backend, t.service) }
+
 // reconciler makes the kernel match the desired state and the verdicts on the backends, service by service.
 // It looks at what is and what should be, never at what happened. A verdict overtakes everything else that
 // waits, because clients wait for it. Safe for concurrent use.
@@ -113,6 +116,7 @@ func (r *reconciler) want(m Manifest) {
 		}
 	}
 	r.wanted = next
+	r.journal.forget(m)
 	r.watch()
 	clear(r.down)
 	r.signal()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -27,9 +28,9 @@ func (r *reconciler) watch() {
 			}
 		}
 	}
-	factor := r.budget.stretch(targets)
+	factor := time.Duration(r.budget.stretch(targets))
 	for t, each := range targets {
-		each.Interval *= time.Duration(factor)
+		each.Interval = min(each.Interval, longestInterval/factor) * factor
 		targets[t] = each
 	}
 	r.unwatched = r.monitor.Set(targets)
@@ -48,7 +49,8 @@ func (r *reconciler) targetOf(s *Service, b *Backend, down bool) health.Target {
 type viaService struct {
 	kernel kernel
 	of     target
-	target health.Target
+	source netip.Addr
+	prober *probe.Prober
 }
 
 // resolvePause is how often it is looked whether the next hop of a backend is known.
@@ -57,27 +59,42 @@ const resolvePause = 2 * time.Millisecond
 // Probe marks the sockets of one probe. As long as packets for the backend cannot leave this host it does not answer; what
 // else keeps it from being probed tells nothing about it.
 func (v viaService) Probe(ctx context.Context, connect *probe.Connect) error {
-	mark, err := v.kernel.ProbeMark(v.of.service, v.of.backend)
-	for errors.Is(err, dataplane.ErrUnresolved) {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w, and no answer%w", err, silent{ctx.Err()})
-		case <-time.After(resolvePause):
-		}
-		mark, err = v.kernel.ProbeMark(v.of.service, v.of.backend)
+	mark, err := v.mark(ctx, connect)
+	if errors.Is(err, dataplane.ErrUnresolved) {
+		return err
 	}
-	source := v.target.Source
+	source := v.source
 	if err == nil && !source.IsValid() {
 		source, err = v.kernel.ProbeSource(v.of.service, v.of.backend)
+	}
+	var prober *probe.Prober
+	if err == nil {
+		prober, err = v.prober.Via(probe.Dialer{Source: source, Control: marked(mark)})
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", health.ErrNotSent, err)
 	}
-	prober, err := probe.New(v.target.Probe, v.target.Address, probe.Dialer{Source: source, Control: marked(mark)})
-	if err != nil {
-		return err
-	}
 	return prober.Probe(ctx, connect)
+}
+
+// mark waits for a next hop, no longer than the backend may take to accept a connection.
+func (v viaService) mark(ctx context.Context, connect *probe.Connect) (uint32, error) {
+	if connect != nil && connect.Limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, connect.Limit)
+		defer cancel()
+		ctx = limited
+	}
+	for {
+		mark, err := v.kernel.ProbeMark(v.of.service, v.of.backend)
+		if !errors.Is(err, dataplane.ErrUnresolved) {
+			return mark, err
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%w, and no answer%w", err, silent{ctx.Err()})
+		case <-time.After(resolvePause):
+		}
+	}
 }
 
 // silent is an error without a text.
@@ -109,17 +126,20 @@ func (r *reconciler) prober(of target, t health.Target) (health.Prober, error) {
 	if err != nil || !t.Via {
 		return prober, err
 	}
-	return viaService{r.kernel, of, t}, nil
+	return viaService{r.kernel, of, t.Source, prober}, nil
 }
 
-// spend fits the probes to the budget again, which grows with the traffic.
+// spend fits the probes to the budget again, which grows with the traffic, and tries again to watch what could not be
+// watched.
 func (r *reconciler) spend() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.budget.exceeded() {
 		r.budget.observe(r.kernel.Packets(), time.Now())
-		r.watch()
+	} else if r.unwatched == nil {
+		return
 	}
+	r.watch()
 }
 
 var signalKinds = map[dataplane.SignalKind]health.SignalKind{
