@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sluicelb/sluice/dataplane"
 )
 
 // EventKind says what an Event is about.
@@ -38,6 +40,8 @@ type Event struct {
 	From    string    `json:"from" doc:"State, or percent of the weight"`
 	To      string    `json:"to"`
 	Cause   string    `json:"cause,omitempty"`
+
+	key dataplane.ServiceKey
 }
 
 // String returns for example "web/10.1.0.11 up -> down: 3 of 3 probes failed within 41ms: no answer within 20ms".
@@ -76,6 +80,25 @@ type eventCount struct{ service, backend, kind, to string }
 
 func newJournal(log *slog.Logger) *journal {
 	return &journal{log: log, counts: make(map[eventCount]uint64), more: make(chan struct{})}
+}
+
+// forget ends the counts of what is gone from the desired state, so that they do not become ever more.
+func (j *journal) forget(m Manifest) {
+	stays := make(map[eventCount]bool)
+	for i := range m.Services {
+		name := m.Services[i].Name
+		stays[eventCount{service: name}] = true
+		for _, b := range m.Services[i].Backends {
+			stays[eventCount{service: name, backend: b.Name}] = true
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for count := range j.counts {
+		if !stays[eventCount{service: count.service, backend: count.backend}] {
+			delete(j.counts, count)
+		}
+	}
 }
 
 func (j *journal) add(e Event) {
@@ -117,7 +140,10 @@ func (j *journal) after(number uint64) ([]Event, <-chan struct{}) {
 func (j *journal) compare(s *Service, before, after judgement) {
 	for i := range s.Backends {
 		was, is := before.backends[i], after.backends[i]
-		e := Event{Kind: EventState, Service: s.Name, Backend: s.Backends[i].Name, From: string(was.State), To: string(is.State), Cause: is.Cause}
+		if was.Since.IsZero() {
+			continue // it is new, and as it was added
+		}
+		e := Event{key: s.Key(), Kind: EventState, Service: s.Name, Backend: s.Backends[i].Name, From: string(was.State), To: string(is.State), Cause: is.Cause}
 		if was.State == is.State {
 			if was.Factor == is.Factor {
 				continue
@@ -130,7 +156,7 @@ func (j *journal) compare(s *Service, before, after judgement) {
 		if now == before.panicked[set] {
 			continue
 		}
-		e := Event{Kind: EventPanic, Service: s.Name, From: onOff(!now), To: onOff(now)}
+		e := Event{key: s.Key(), Kind: EventPanic, Service: s.Name, From: onOff(!now), To: onOff(now)}
 		if now {
 			e.Cause = "too few backends are up, so all are used"
 		}
@@ -168,22 +194,28 @@ type EventsRequest struct {
 	Follow  bool   `query:"follow" doc:"Go on with those that come, until the client hangs up"`
 }
 
+// wants says that an event is of the service, whose key tells it also where it had or gets another name.
+func (r *EventsRequest) wants(e Event, key dataplane.ServiceKey) bool {
+	return r.Service == "" || r.Service == e.Service || key == e.key
+}
+
 func (d *Daemon) registerEvents(api huma.API) {
 	huma.Register(api, operation("events", http.MethodGet, "/v1/events", "Changes that the daemon made by itself, as JSON objects one after the other", 404, 422),
 		func(_ context.Context, in *EventsRequest) (*huma.StreamResponse, error) {
+			var key dataplane.ServiceKey
 			if in.Service != "" {
 				m := d.store.Manifest()
 				i, err := m.find(in.Service)
 				if err != nil {
 					return nil, statusError(err)
 				}
-				in.Service = m.Services[i].Name
+				in.Service, key = m.Services[i].Name, m.Services[i].Key()
 			}
-			return &huma.StreamResponse{Body: func(out huma.Context) { d.streamEvents(out, *in) }}, nil
+			return &huma.StreamResponse{Body: func(out huma.Context) { d.streamEvents(out, *in, key) }}, nil
 		})
 }
 
-func (d *Daemon) streamEvents(out huma.Context, r EventsRequest) {
+func (d *Daemon) streamEvents(out huma.Context, r EventsRequest, key dataplane.ServiceKey) {
 	out.SetHeader("Content-Type", "application/x-ndjson")
 	writer := out.BodyWriter()
 	encoder := json.NewEncoder(writer)
@@ -191,10 +223,7 @@ func (d *Daemon) streamEvents(out huma.Context, r EventsRequest) {
 		events, more := d.reconciler.journal.after(r.After)
 		for _, e := range events {
 			r.After = e.Number
-			if r.Service != "" && r.Service != e.Service {
-				continue
-			}
-			if encoder.Encode(e) != nil {
+			if r.wants(e, key) && encoder.Encode(e) != nil {
 				return
 			}
 		}
