@@ -32,7 +32,7 @@ const (
 	ServiceOK       ServiceState = "ok"       // every backend that should serve does
 	ServiceDegraded ServiceState = "degraded" // some do not
 	ServiceFailed   ServiceState = "failed"   // the kernel does not serve it as desired, or no backend takes flows
-	ServicePanic    ServiceState = "panic"    // all backends are unhealthy, so all are used
+	ServicePanic    ServiceState = "panic"    // too few backends are up, so all are used
 )
 
 // ServiceStatus is what one service does now.
@@ -234,26 +234,34 @@ func (s *ServiceStatus) problems() []string {
 	case len(s.Backends) == 0:
 		add("it has no backends: `sluice backend add %s ADDRESS[:PORT]` adds one", s.Name)
 	case s.State == ServicePanic:
-		add("every backend is unhealthy, so all are used")
+		add("too few backends are up, so all are used")
 	case s.State == ServiceFailed:
 		add("no backend takes new flows")
 	}
-	unresolved, told := 0, false
+	var unprobed, unresolved []*BackendStatus
 	for i := range s.Backends {
 		b := &s.Backends[i]
-		if b.NotProbed != "" && !told { // mostly the same for all
-			add("backend %s is not probed: %s", b.Name, b.NotProbed)
-			told = true
+		if b.NotProbed != "" {
+			unprobed = append(unprobed, b)
 		}
-		if b.State == StateDown || b.NextHop.Resolved {
-			continue
-		}
-		if unresolved++; unresolved == 1 {
-			add("backend %s: %s", b.Name, cmp.Or(b.NextHop.Reason, "its next hop is not known yet"))
+		if b.State != StateDown && !b.NextHop.Resolved {
+			unresolved = append(unresolved, b)
 		}
 	}
-	if unresolved > 1 {
-		problems[len(problems)-1] += fmt.Sprintf(" (and %d more backends without a next hop)", unresolved-1)
+	if len(unprobed) > 0 {
+		add("backend %s is not probed: %s%s", unprobed[0].Name, unprobed[0].NotProbed, more(unprobed, "that are not probed"))
+	}
+	if len(unresolved) > 0 {
+		first := unresolved[0]
+		add("backend %s: %s%s", first.Name, cmp.Or(first.NextHop.Reason, "its next hop is not known yet"), more(unresolved, "without a next hop"))
 	}
 	return problems
+}
+
+// more says how many backends are like the first, which is named.
+func more(like []*BackendStatus, how string) string {
+	if len(like) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more backends %s)", len(like)-1, how)
 }

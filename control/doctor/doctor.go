@@ -158,7 +158,7 @@ func checkServices(p *patient) ([]Finding, error) {
 		case len(s.Backends) == 0:
 			f.Problem, f.Command = "it has no backends", fmt.Sprintf("sluice backend add %s ADDRESS", s.Name)
 		case s.State == control.ServicePanic:
-			f.Problem = "every backend is unhealthy, so all are used"
+			f.Problem = "too few backends are up, so all are used"
 		case s.State == control.ServiceFailed:
 			f.Problem = "no backend takes new flows"
 		default:
