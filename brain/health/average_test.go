@@ -50,3 +50,15 @@ func TestEstimatorFollowsRFC6298(t *testing.T) {
 		t.Errorf("second sample: %+v", e)
 	}
 }
+
+// Samples that come in another order than they were taken in are not forgotten twice.
+func TestAverageOfLateSamples(t *testing.T) {
+	var a average
+	now := time.Unix(1000, 0)
+	a.observe(1, now, time.Second)
+	a.observe(1, now.Add(-time.Second), time.Second)
+	a.decay(now, time.Second)
+	if a.weight != 2 {
+		t.Errorf("two samples weigh %v", a.weight)
+	}
+}

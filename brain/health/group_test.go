@@ -325,3 +325,73 @@ func TestReportedLoadCounts(t *testing.T) {
 	s.after(0)
 	s.expect(t, "a:up 0.40, b:up 1.00, c:up 0.05")
 }
+
+// Flows go where they are wanted: a backend that declines them itself is replaced as one that is down is.
+func TestDecliningBackendIsReplaced(t *testing.T) {
+	s := newSite("abc")
+	s.policy.SlowStart = 0
+	s.member("b").Wish, s.member("c").Wish = Standby, Standby
+	s.member("a").Measures.Load = load.Report{Admin: load.Drain}
+	s.member("b").Measures.Load = load.Report{Admin: load.Maint}
+	s.after(0)
+	s.expect(t, "a:draining 0.00, b:draining 0.00, c:up 1.00")
+
+	s = newSite("ab")
+	s.member("a").Measures.Load = load.Report{Admin: load.Drain}
+	s.fail("b")
+	s.expect(t, "a:draining 0.00, b:down 1.00") // panic, but not for the one that says no
+}
+
+func TestEjectedReturnBelowTheMinimum(t *testing.T) {
+	s := newSite("abc")
+	s.policy.SlowStart, s.policy.Minimum, s.policy.MaxEjected = 0, 2, 0.5
+	s.handshakes(0.9, 0, 0)
+	s.expect(t, "a:draining 0.00, b:up 1.00, c:up 1.00")
+	s.fail("b")
+	s.expect(t, "a:up 0.10, b:down 0.00, c:up 1.00")
+	s.recover("b")
+	s.after(0)
+	s.expect(t, "a:draining 0.00, b:up 1.00, c:up 1.00")
+}
+
+// Each change of state has the cause that led to it, also when nothing new happened to the verdict.
+func TestCausesOfUp(t *testing.T) {
+	s := newSite("abcd")
+	cause := func(name string) string {
+		d, _ := s.group.Decision(name)
+		return string(d.State) + ": " + d.Cause
+	}
+	expect := func(name, want string) {
+		t.Helper()
+		if got := cause(name); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	s.fail("a")
+	s.recover("a")
+	expect("a", "up: 2 of 2 probes succeeded")
+	s.member("a").Measures.Load = load.Report{Admin: load.Drain}
+	s.after(0)
+	s.member("a").Measures.Load = load.Report{Admin: load.Ready}
+	s.after(0)
+	expect("a", "up: no longer: its agent says drain")
+	s.after(time.Second)
+	expect("a", "up: no longer: its agent says drain")
+	s.member("a").Wish = Down
+	s.after(0)
+	s.member("a").Wish = Up
+	s.after(0)
+	expect("a", "up: as wished")
+	s.handshakes(0.9, 0, 0, 0)
+	s.handshakes(0, 0, 0, 0)
+	ejected := strings.TrimPrefix(cause("a"), "draining: ")
+	s.after(ejectionPause + time.Second)
+	expect("a", "up: no longer: "+ejected)
+	s.fail("b")
+	s.recover("b")
+	s.fail("b")
+	s.recover("b")
+	held := strings.TrimPrefix(cause("b"), "down: ")
+	s.after(s.policy.Damping + time.Second)
+	expect("b", "up: no longer: "+held)
+}

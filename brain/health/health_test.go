@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sluicelb/sluice/brain/health/load"
 	"github.com/sluicelb/sluice/brain/health/probe"
 )
 
@@ -292,6 +293,61 @@ func TestLocalFaultIsNoMiss(t *testing.T) {
 			t.Errorf("%d probes in 10 intervals", len(probes))
 		}
 		if v := m.Verdict("a"); !v.Up || len(verdicts) != 0 {
+			t.Errorf("got %+v", v)
+		}
+	})
+}
+
+// A target in doubt is soon probed again, but one that this host cannot probe does not keep it busy.
+func TestDoubtWithoutAnswerBacksOff(t *testing.T) {
+	run(t, target, func(n *network, m monitor, verdicts chan Verdict) {
+		n.next(accept, refuse)
+		n.always(func(context.Context) error { return ErrNotSent })
+		time.Sleep(12 * target.Interval)
+		probes := n.seen()[1:] // 5, 10, 20, ... 160 ms between them, then the interval
+		if len(probes) < 14 || len(probes) > 18 {
+			t.Errorf("%d probes in 11 intervals", len(probes))
+		}
+		if last := probes[len(probes)-1].Sub(probes[len(probes)-2]); last != target.Interval {
+			t.Errorf("the last two are %v apart", last)
+		}
+		if v, measures := m.Look("a"); !v.Up || measures.NotProbed != ErrNotSent.Error() {
+			t.Errorf("got %+v", measures)
+		}
+	})
+}
+
+// agent says the same every time.
+type agent load.Report
+
+func (a agent) Read(context.Context) (load.Report, error) { return load.Report(a), nil }
+
+// Watching a target in another way does not take back what it said of itself.
+func TestSetKeepsReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{standby: accept}
+		var reporter Reporter = agent{Health: load.Down}
+		options := n.options()
+		options.Reporter = func(string, Target) (Reporter, error) { return reporter, nil }
+		m := New(options, func(string) {})
+		defer m.Close()
+		asked := target
+		asked.Load = LoadSource{Spec: load.Spec{Kind: load.Agent}, Address: target.Address, Interval: time.Second}
+		m.Set(map[string]Target{"a": asked})
+		synctest.Wait()
+		if v, _ := m.Look("a"); v.Up || v.Cause != "its agent says down" {
+			t.Errorf("got %+v", v)
+		}
+		slower := asked
+		slower.Interval = time.Minute
+		m.Set(map[string]Target{"a": slower})
+		if v, _ := m.Look("a"); v.Up {
+			t.Error("it is up at once after a change")
+		}
+		reporter = agent{Health: load.Up}
+		m.Set(map[string]Target{"a": asked})
+		synctest.Wait()
+		if v, _ := m.Look("a"); !v.Up || v.Cause != "its agent does not say down any more" {
 			t.Errorf("got %+v", v)
 		}
 	})

@@ -132,3 +132,19 @@ func TestLostSignalsBlameNobody(t *testing.T) {
 		}
 	})
 }
+
+// A target that is watched anew has its open handshakes still waited for.
+func TestSetKeepsOpenHandshakes(t *testing.T) {
+	run(t, slowly(), func(n *network, m monitor, verdicts chan Verdict) {
+		for flow := range uint32(4) {
+			m.Signal("a", Signal{Kind: Opened, Flow: flow, At: time.Now()})
+		}
+		slower := slowly()
+		slower.Interval *= 2
+		m.Set(map[string]Target{"a": slower})
+		time.Sleep(longestHandshake + 2*expireInterval)
+		if _, measures := m.Look("a"); measures.Handshakes.Seen < 3.9 {
+			t.Errorf("%+v of 4 handshakes that nobody answered", measures.Handshakes)
+		}
+	})
+}
