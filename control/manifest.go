@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -195,8 +196,16 @@ func (s *Service) minimize() {
 	}
 }
 
-// MarshalYAML returns the minimal manifest as YAML, which ParseManifest reads.
+// MarshalYAML returns the minimal manifest as YAML, which ParseManifest reads. It is made from JSON, because the encoder of
+// YAML takes an address for empty.
 func (m Manifest) MarshalYAML() ([]byte, error) {
-	type plain Manifest // has no MarshalYAML
-	return yaml.MarshalWithOptions(plain(m.Minimal()), yaml.IndentSequence(true))
+	text, err := json.Marshal(m.Minimal())
+	if err != nil {
+		return nil, err
+	}
+	var tree yaml.MapSlice
+	if err := yaml.UnmarshalWithOptions(text, &tree, yaml.UseOrderedMap()); err != nil {
+		return nil, err
+	}
+	return yaml.MarshalWithOptions(tree, yaml.IndentSequence(true))
 }

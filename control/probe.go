@@ -16,22 +16,22 @@ import (
 // Probe is how backends are watched. A zero field means what encloses it says: a backend's probe follows its service's,
 // that one the daemon's defaults, and those the profile. What only another type of probe has use for does not follow.
 type Probe struct {
-	probe.Spec `yaml:",inline"`
-	Profile    health.Profile `json:"profile,omitempty" enum:"default,fast,gentle" doc:"What interval, timeout, rise and fall are unless they are given: every 100ms, 15ms or 2s. Default: default"`
-	Port       uint16         `json:"port,omitempty" doc:"Default: the backend's port"`
-	Source     netip.Addr     `json:"source,omitzero" doc:"Address of this host that probes come from. Default: the host's choice"`
-	Via        Via            `json:"via,omitempty" enum:"service,backend" doc:"Whether the probe goes to the service's address on that very backend, as traffic does, or to the backend's own. Default: service in the modes l2, ipip and gue where ports agree, otherwise backend"`
-	Interval   Duration       `json:"interval,omitzero" doc:"From one probe to the next, 5ms to 1h"`
-	Timeout    Duration       `json:"timeout,omitzero" doc:"The longest that an answer may take, 1ms to 1m; less for a backend that is known to be fast"`
-	Rise       int            `json:"rise,omitempty" minimum:"0" maximum:"100" doc:"Successes in a row that bring a backend back"`
-	Fall       int            `json:"fall,omitempty" minimum:"0" maximum:"100" doc:"Failures in a row that take a backend out"`
+	probe.Spec
+	Profile  health.Profile `json:"profile,omitempty" enum:"default,fast,gentle" doc:"What interval, timeout, rise and fall are unless they are given: every 100ms, 15ms or 2s. Default: default"`
+	Port     uint16         `json:"port,omitempty" doc:"Default: the backend's port"`
+	Source   netip.Addr     `json:"source,omitzero" doc:"Address of this host that probes come from. Default: the host's choice"`
+	Via      Via            `json:"via,omitempty" enum:"service,backend" doc:"Whether the probe goes to the service's address on that very backend, as traffic does, or to the backend's own. Default: service in the modes l2, ipip and gue where ports agree, otherwise backend"`
+	Interval Duration       `json:"interval,omitzero" doc:"From one probe to the next, 5ms to 1h"`
+	Timeout  Duration       `json:"timeout,omitzero" doc:"The longest that an answer may take, 1ms to 1m; less for a backend that is known to be fast"`
+	Rise     int            `json:"rise,omitempty" minimum:"0" maximum:"100" doc:"Successes in a row that bring a backend back"`
+	Fall     int            `json:"fall,omitempty" minimum:"0" maximum:"100" doc:"Failures in a row that take a backend out"`
 }
 
 // Load is how backends are asked for their load; zero is not at all.
 type Load struct {
-	load.Spec `yaml:",inline"`
-	Port      uint16   `json:"port,omitempty" doc:"Where backends are asked for their load. Default: the backend's port"`
-	Interval  Duration `json:"interval,omitzero" doc:"How often backends are asked for their load, 100ms to 1h. Default: 1s"`
+	load.Spec
+	Port     uint16   `json:"port,omitempty" doc:"Where backends are asked for their load. Default: the backend's port"`
+	Interval Duration `json:"interval,omitzero" doc:"How often backends are asked for their load, 100ms to 1h. Default: 1s"`
 }
 
 // loadInterval is how often backends are asked by default.

@@ -21,16 +21,16 @@ type Manifest struct {
 // Service is the desired state of one service. What comes from the daemon has every field filled in,
 // except Probe, which stays as it was written so that it follows the daemon's defaults.
 type Service struct {
-	Name      string             `json:"name,omitempty" maxLength:"63" doc:"Lower-case letters, digits, '.' and '-'. Default: made of protocol, address and port"`
-	Address   netip.Addr         `json:"address" doc:"The virtual address that clients talk to"`
-	Port      uint16             `json:"port,omitempty" doc:"0 or absent is every port"`
-	Protocol  dataplane.Protocol `json:"protocol,omitzero" enum:"tcp,udp,sctp" doc:"Default: tcp"`
-	Mode      *dataplane.Mode    `json:"mode,omitempty" enum:"nat,l2,ipip,gue" doc:"Default: the daemon's defaults.mode"`
-	Probe     *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
-	Health    Health             `json:"health,omitzero" doc:"How backends come and go. Default: the daemon's defaults.health"`
-	Load      Load               `json:"load,omitzero" doc:"How backends are asked for their load. Default: not at all"`
-	Selection `yaml:",inline"`
-	Backends  []Backend `json:"backends,omitempty" nullable:"true"`
+	Name     string             `json:"name,omitempty" maxLength:"63" doc:"Lower-case letters, digits, '.' and '-'. Default: made of protocol, address and port"`
+	Address  netip.Addr         `json:"address" doc:"The virtual address that clients talk to"`
+	Port     uint16             `json:"port,omitempty" doc:"0 or absent is every port"`
+	Protocol dataplane.Protocol `json:"protocol,omitzero" enum:"tcp,udp,sctp" doc:"Default: tcp"`
+	Mode     *dataplane.Mode    `json:"mode,omitempty" enum:"nat,l2,ipip,gue" doc:"Default: the daemon's defaults.mode"`
+	Probe    *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
+	Health   Health             `json:"health,omitzero" doc:"How backends come and go. Default: the daemon's defaults.health"`
+	Load     Load               `json:"load,omitzero" doc:"How backends are asked for their load. Default: not at all"`
+	Selection
+	Backends []Backend `json:"backends,omitempty" nullable:"true"`
 }
 
 // Backend is the desired state of one backend of a service.

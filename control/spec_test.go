@@ -125,6 +125,14 @@ func TestExportApplies(t *testing.T) {
     backends: [{address: 198.51.100.9, state: draining}]
   - address: 192.0.2.9
     backends: []
+  - address: "192.0.2.8:443"
+    probe: {type: https, method: HEAD, path: "/?a=1", host: www.example, status: "200-204,301", body: "^ok: .*$", insecure: true, profile: fast, port: 8443,
+      source: 192.0.2.7, via: backend, interval: 20ms, timeout: 1m, rise: 1, fall: 100}
+    health: {slow-start: off, damping: 1h, panic-threshold: 33.3333333%, max-ejected: 0%, minimum: 2}
+    load: {type: prometheus, path: /m, metric: 'busy{pool="web"}', full: 0.5, port: 9100, interval: 250ms}
+    backends:
+      - {address: 198.51.100.1, state: standby, probe: {type: tcp, send: '\x00\r\n', expect: "^\\+OK"}}
+      - {address: 198.51.100.2, probe: {type: none}}
 `), false)
 	text, err := m.MarshalYAML()
 	if err != nil {
