@@ -46,6 +46,7 @@ func TestConfigErrors(t *testing.T) {
 		"pin path":      {"interfaces: [eth0]\npin-path: here\n", `"here" is no absolute path`},
 		"probe":         {"interfaces: [eth0]\ndefaults: {probe: {fall: 1000}}\n", "1000 is not within 1..100"},
 		"probe type":    {"interfaces: [eth0]\ndefaults: {probe: {type: tcp}}\n", "defaults.probe.type: belongs to a service"},
+		"what is asked": {"interfaces: [eth0]\ndefaults: {probe: {path: /health}}\n", "sluice.yaml:2:20: defaults.probe.path: belongs to a service"},
 		"probe profile": {"interfaces: [eth0]\ndefaults: {probe: {profile: slow}}\n", `"slow" is no profile (known: default, fast, gentle)`},
 		"slow start":    {"interfaces: [eth0]\ndefaults: {health: {slow-start: soon}}\n", `"soon" is neither off nor a duration such as 10s`},
 		"share":         {"interfaces: [eth0]\nprobes: {share: 200%}\n", `"200%" is no share within 0%..100%`},
