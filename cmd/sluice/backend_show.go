@@ -61,11 +61,19 @@ func (p *page) backend(s *control.ServiceStatus, b *control.BackendStatus, now t
 	if b.Cause != "" {
 		p.line("cause: %s", b.Cause)
 	}
-	p.line("weight %d, %.0f%% of it in force, %.1f%% of the slots", b.Weight, 100*b.InForce, 100*b.Share)
+	reasons := ""
+	if b.Reasons != "" {
+		reasons = " (" + b.Reasons + ")"
+	}
+	p.line("weight %d, %.0f%% of it in force%s, %.1f%% of the slots", b.Weight, 100*b.InForce, reasons, 100*b.Share)
 	p.line("")
 	p.line("score %.2f = success x latency x handshakes x load", b.Score)
 	t := newTable("TERM", "VALUE", "FROM")
-	t.add("success", fmt.Sprintf("%.2f", b.Terms.Success), fmt.Sprintf("%.0f%% of its probes succeeded lately", 100*b.ProbeSuccess))
+	success := fmt.Sprintf("%.0f%% of its probes succeeded lately", 100*b.ProbeSuccess)
+	if b.NotProbed != "" {
+		success += "; not probed: " + b.NotProbed
+	}
+	t.add("success", fmt.Sprintf("%.2f", b.Terms.Success), success)
 	t.add("latency", fmt.Sprintf("%.2f", b.Terms.Latency), fmt.Sprintf("probes %s (median %s), handshakes %s (median %s); what is above twice the median counts less",
 		known(b.ProbeLatency), known(b.PeersLatency), known(b.Handshake), known(b.PeersHandshake)))
 	t.add("handshakes", fmt.Sprintf("%.2f", b.Terms.Handshakes), fmt.Sprintf("%.0f%% of %.0f failed lately", 100*b.HandshakesFailed, b.HandshakesSeen))

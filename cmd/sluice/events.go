@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/signal"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +42,12 @@ services that are in panic. The daemon keeps the latest 10,000 of these events w
 		},
 	}
 	cmd.Flags().BoolVarP(&request.Follow, "follow", "f", false, "go on with those that come, until Ctrl-C")
-	cmd.Flags().Uint64Var(&request.After, "after", 0, "only those after this `NUMBER`")
+	cmd.Flags().Func("after", "only those after this `NUMBER`", func(text string) (err error) {
+		if request.After, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return fmt.Errorf("%q is no number of an event", text)
+		}
+		return nil
+	})
 	cmd.Flags().StringVar(&request.Service, "service", "", "only those of a `SERVICE`, by name or address")
 	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		return c.completeService(cmd, nil, prefix)
