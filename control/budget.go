@@ -57,6 +57,12 @@ func (b *budget) stretch(targets map[target]health.Target) int {
 	return b.factor
 }
 
+// stretched is the interval that comes of one that is wished.
+func (b *budget) stretched(interval time.Duration) time.Duration {
+	factor := time.Duration(b.factor)
+	return min(interval, longestInterval/factor) * factor
+}
+
 // exceeded says that the rate that is always allowed does not suffice.
 func (b *budget) exceeded() bool { return b.wanted > float64(b.config.Rate) }
 

@@ -257,6 +257,11 @@ func TestProbeBudget(t *testing.T) {
 	if text := budget.text(); !strings.Contains(text, "256 times more seldom") || !budget.exceeded() {
 		t.Errorf("it says %q", text)
 	}
+	for wished, want := range map[time.Duration]time.Duration{200 * time.Millisecond: 51200 * time.Millisecond, time.Hour: longestInterval} {
+		if got := budget.stretched(wished); got != want {
+			t.Errorf("every %v becomes every %v, want %v", wished, got, want)
+		}
+	}
 	now := time.Now()
 	budget.observe(1000, now)
 	budget.observe(1000+4e8, now.Add(time.Second)) // a thousandth of these packets are those of 40,000 probes

@@ -28,9 +28,9 @@ func (r *reconciler) watch() {
 			}
 		}
 	}
-	factor := time.Duration(r.budget.stretch(targets))
+	r.budget.stretch(targets)
 	for t, each := range targets {
-		each.Interval = min(each.Interval, longestInterval/factor) * factor
+		each.Interval = r.budget.stretched(each.Interval)
 		targets[t] = each
 	}
 	r.unwatched = r.monitor.Set(targets)
