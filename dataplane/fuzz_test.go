@@ -38,6 +38,12 @@ func fuzzServices() []Service {
 		add(ProtocolTCP, f.service, 81, ModeL2, f.backend, func(s *Service) { s.Hash = Hash{Kind: HashSource, Prefix: 20} })
 		add(ProtocolTCP, f.service, 82, ModeIPIP, f.backend, func(s *Service) { s.ClampMSS = MSSAuto })
 		add(ProtocolTCP, f.service, 83, ModeIPIP, f.other, nil)
+		add(ProtocolTCP, f.service, 87, ModeGUE, f.backend, func(s *Service) { s.Tracking = TrackingJustEnough; canary(s) })
+		add(ProtocolTCP, f.service, 88, ModeL2, f.backend, func(s *Service) {
+			s.Policy = PolicyP2C
+			s.Backends = append(s.Backends, s.Backends[0])
+			s.Backends[1].Port++
+		})
 		add(ProtocolUDP, f.service, 84, ModeGUE, f.backend, func(s *Service) {
 			s.QUIC = QUIC{Config: 2, ServerIDLength: 3}
 			s.Backends[0].ServerID = "abc"

@@ -35,7 +35,7 @@ func TestNoConnectionMoves(t *testing.T) {
 		kinds   []Service // whose tracking and policy the service has, one after the other
 		steps   int
 	}{
-		{"just-enough", service4, []Service{{Tracking: TrackingJustEnough}}, 6000},
+		{"just-enough", service4, []Service{{Tracking: TrackingJustEnough}}, 4000},
 		{"just-enough IPv6", service6, []Service{{Tracking: TrackingJustEnough}}, 2000},
 		{"p2c", service4, []Service{{Policy: PolicyP2C}}, 4000},
 		{"full", service4, []Service{{}}, 2000},
@@ -86,7 +86,7 @@ func (w *connections) step(t *testing.T) {
 	case 2:
 		must(t, w.sweep(false))
 	case 3:
-		if w.random.IntN(10) == 0 {
+		if w.random.IntN(20) == 0 {
 			w.restart(t)
 		}
 	default:

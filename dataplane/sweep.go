@@ -91,10 +91,10 @@ func (d *Dataplane) newSweep() *sweep {
 		flags := d.trackingFlags(st)
 		forgets, decides := flags&balancerServiceFlagsSERVICE_JUST_ENOUGH != 0, slotsDecide(flags)
 		for _, set := range st.sets {
-			if set.since == nil && !forgets {
+			if set.since == nil && (!forgets || st.counted == 0) {
 				continue
 			}
-			s.looks = s.looks || decides && (set.since != nil || st.counted > 0)
+			s.looks = s.looks || decides
 			s.sets[set.index] = &sweptSet{
 				state: set, service: st.index, version: set.version, forgets: forgets, decides: decides, ages: st.agesSince,
 				slots:   append([]balancerSlot(nil), d.slots.items[set.table.first:set.table.end()]...),
