@@ -160,6 +160,8 @@ func (d *Daemon) registerBackends(api huma.API) {
 				return d.rules.updateBackend(m, in.Service, in.Backend, in.Body)
 			}))
 		})
+	huma.Register(api, operation("live-flows", http.MethodGet, backend+"/flows", "Count the flows that a draining backend still serves", 404, 409, 422),
+		func(_ context.Context, in *flowsRequest) (*answer[LiveFlows], error) { return reply(d.liveFlows(*in)) })
 	huma.Register(api, operation("remove-backend", http.MethodDelete, backend, "Remove a backend", 404),
 		func(ctx context.Context, in *backendRef) (*struct{}, error) {
 			return nil, remove(ctx, d, func(m *Manifest) error { return d.rules.removeBackend(m, in.Service, in.Backend) })

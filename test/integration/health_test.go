@@ -62,6 +62,47 @@ func TestLoadReports(t *testing.T) {
 	s.wantEvents(t, "up -> draining: its agent says 50%, drain", "-> down: its agent says 50%, ready, down (disk full)")
 }
 
+// A backend that drains gets no new flows, and it is told when the last one has ended.
+func TestDrained(t *testing.T) {
+	for _, w := range []way{ways[0], ways[2]} {
+		t.Run(w.String(), func(t *testing.T) {
+			s := newSite(t)
+			s.serve(t, w)
+			s.apply(t, []control.Service{w.judged()})
+			flow := s.openFlowTo(t, w, "backend3")
+			_, err := s.api.UpdateBackend(t.Context(), "web", "backend3", control.BackendPatch{State: new(control.StateDraining)})
+			must(t, err)
+			request(t, traffic.HTTP(s.client, w.target(portHTTP), 100), 100, backends-1)
+			live := func() int {
+				flows, err := s.api.LiveFlows(t.Context(), "web", "backend3", 2*time.Second)
+				must(t, err)
+				return flows
+			}
+			eventually(t, "the flow alone", func() bool { return live() == 1 })
+			if flow.Err() != nil || flow.Backend() != "backend3" {
+				t.Errorf("the flow is at %s: %v", flow.Backend(), flow.Err())
+			}
+			flow.Close()
+			eventually(t, "no flow", func() bool { return live() == 0 })
+		})
+	}
+}
+
+// openFlowTo opens flows until one is at the backend.
+func (s *site) openFlowTo(t *testing.T, w way, backend string) *traffic.Flow {
+	t.Helper()
+	for range 100 {
+		flow, err := traffic.OpenFlow(t.Context(), s.client, "http", w.target(portHTTP), 100*time.Millisecond)
+		must(t, err)
+		if flow.Backend() == backend {
+			return flow
+		}
+		flow.Close()
+	}
+	t.Fatalf("none of 100 flows reached %s", backend)
+	return nil
+}
+
 // judged is the HTTP service of a way, whose backends are probed and return at once with their whole weight.
 func (w way) judged() control.Service {
 	const off = -1
