@@ -222,8 +222,8 @@ func TestSlowBackendGetsLess(t *testing.T) {
 	s.after(0)
 	s.member("c").Measures.Latency = 20 * time.Millisecond
 	s.after(0)
-	s.expect(t, "a:up 1.00, b:up 1.00, c:up 0.20, d:up 1.00, e:up 1.00") // 2 x 2 / 20
-	if d, _ := s.group.Decision("c"); d.Reasons() != "latency 0.20" || d.Score != 0.2 {
+	s.expect(t, "a:up 1.00, b:up 1.00, c:up 0.25, d:up 1.00, e:up 1.00") // (2 x 2 + 1) / 20
+	if d, _ := s.group.Decision("c"); d.Reasons() != "latency 0.25" || d.Score != 0.25 {
 		t.Errorf("%q, score %v", d.Reasons(), d.Score)
 	}
 	// Half a millisecond is nothing, whatever the proportion.

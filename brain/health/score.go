@@ -22,7 +22,7 @@ const (
 	// A backend is slow from so many times the peers' median on, and its weight then is in inverse proportion, so that what
 	// waits at it (Little's law: flows in progress = arrival rate x latency) stays about that of a backend at the limit.
 	slowFactor = 2.0
-	// Differences below this are no reason to move traffic.
+	// Latencies up to about this are no reason to move traffic, whatever the proportion.
 	slowFloor = time.Millisecond
 	// So many samples at least make a latency, or a share of failed handshakes, comparable.
 	enough = 8.0
@@ -69,7 +69,7 @@ func median[T time.Duration | float64](values []T) T {
 // terms judges one backend against its peers:
 //
 //	success    = share of probes that succeeded
-//	latency    = min(1, 2 median / own), the worse of probes and handshakes; 1 while own - median < 1 ms
+//	latency    = min(1, (2 median + 1 ms) / own), the worse of probes and handshakes
 //	handshakes = 1 - max(0, failed - median failed) / (1 - median failed)
 //	load       = what its agent says (75% is 0.75) x max(0.05, 1 - used), used being its metric / the metric when full
 func (p Peers) terms(m Measures) Terms {
@@ -100,8 +100,8 @@ func headroom(r load.Report) float64 {
 }
 
 func slowness(own, median time.Duration) float64 {
-	if median == 0 || own-median < slowFloor {
+	if median == 0 {
 		return 1
 	}
-	return min(1, slowFactor*float64(median)/float64(own))
+	return min(1, (slowFactor*float64(median)+float64(slowFloor))/float64(own))
 }

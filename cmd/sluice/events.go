@@ -18,8 +18,8 @@ func newEventsCommand(c *cli) *cobra.Command {
 	var request control.EventsRequest
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Tell what the daemon changed by itself, and why",
-		Long: `Tell what the daemon changed by itself and why: states of backends, weights that scores and slow start brought, and
+		Short: "Tell what changed of backends' states and weights, and why",
+		Long: `Tell what changed and why: states of backends, by health or by wish, weights that scores and slow start brought, and
 services that are in panic. The daemon keeps the latest 10,000 of these events while it runs; its log has them too.`,
 		Example: `  sluice events -f
   sluice events --service web -o json`,
