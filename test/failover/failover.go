@@ -109,7 +109,7 @@ func (o Options) onSite(ctx context.Context, mode dataplane.Mode, contend func(*
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 30))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s, err := newSite(ctx, o.Executable, mode, contend)
+	s, err := newSite(ctx, o.Executable, mode, backendCount, contend)
 	if err != nil {
 		return stage.CauseOf(ctx, err)
 	}

@@ -60,8 +60,8 @@ type contender interface {
 	process() *lab.Process
 }
 
-// newSite builds everything up, until every backend serves.
-func newSite(ctx context.Context, executable string, mode dataplane.Mode, contend func(*site) contender) (_ *site, err error) {
+// newSite builds everything up with so many backends, until every one serves.
+func newSite(ctx context.Context, executable string, mode dataplane.Mode, count int, contend func(*site) contender) (_ *site, err error) {
 	s := &site{mode: mode}
 	if s.Stage, err = stage.New(labPrefix); err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, conten
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := s.connect(); err != nil {
+	if err := s.connect(count); err != nil {
 		return nil, err
 	}
 	for _, b := range s.backends {
@@ -86,8 +86,8 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, conten
 	return s, s.contender.start(ctx)
 }
 
-// connect makes the hosts.
-func (s *site) connect() error {
+// connect makes the hosts, so many backends among them.
+func (s *site) connect(count int) error {
 	var err error
 	if s.client, err = s.Host("client"); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (s *site) connect() error {
 		s.host.Addr("backends", gateway+"/24"),
 		s.host.Forward(),
 	)
-	for n := range backendCount {
+	for n := range count {
 		err = errors.Join(err, s.addBackend(ethernet, n))
 	}
 	return err

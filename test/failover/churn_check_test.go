@@ -1,0 +1,186 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/sluicelb/sluice/control"
+)
+
+const (
+	checkEvery = 50 * time.Millisecond
+	// Measures, decisions and tables follow each other, a status shows them as they are: so long they may disagree.
+	disagreeWithin = margin
+	// A backend has at least this part of its weight at times when nothing speaks against it.
+	wholeWeight = 0.85
+	// So many new flows are not by chance with other backends all: e^-30.
+	enoughFlows = 30
+)
+
+// record is what the checks remember of one backend.
+type record struct {
+	whole    time.Time // when it had its whole weight last
+	expected float64   // new flows since the last one, by its share
+	wrong    map[string]time.Time
+}
+
+// watchStatus checks what the daemon says until ctx ends.
+func (c *churn) watchStatus(ctx context.Context) error {
+	for ctx.Err() == nil {
+		r, before := c.model.look()
+		asked := time.Now()
+		status, err := c.site.Client.Status(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		now, after := c.model.look()
+		if len(status.Services) == 1 && r == now.with(r) {
+			c.checkService(asked, r, before, after, &status.Services[0])
+		}
+		c.checked++
+		select {
+		case <-ctx.Done():
+		case <-time.After(checkEvery):
+		}
+	}
+	return nil
+}
+
+// with returns r as it was when the notes of before were made.
+func (r rules) with(before rules) rules {
+	r.damped, r.ejected = before.damped, before.ejected
+	return r
+}
+
+// checkService checks a status, for which the backends were asked at a time. One that has been changed meanwhile is not judged.
+func (c *churn) checkService(asked time.Time, r rules, before, after []conduct, s *control.ServiceStatus) {
+	c.checkShares(asked, s)
+	known := make(map[string]*control.BackendStatus, len(s.Backends))
+	for i := range s.Backends {
+		known[s.Backends[i].Name] = &s.Backends[i]
+	}
+	opened := float64(c.opened.Swap(0))
+	for i, is := range before {
+		b := known[is.name]
+		switch {
+		case is != after[i] || is.changing:
+			c.records[is.name].expected = 0
+		case (b != nil) != (is.wish.state != ""):
+			c.violated("%s is listed: %v, and configured: %v", is.name, b != nil, is.wish.state != "")
+		case b != nil:
+			c.checkBackend(asked, r, is, s, b)
+			c.checkArrivals(r, is, b, asked, opened)
+		}
+	}
+}
+
+// checkBackend checks what is decided about one.
+func (c *churn) checkBackend(asked time.Time, r rules, is conduct, s *control.ServiceStatus, b *control.BackendStatus) {
+	panicked := s.State == control.ServicePanic
+	switch in := r.in(is, asked); {
+	case in && b.State != control.StateUp && !excusedEjection(r, is, b, asked):
+		c.violated("%s stays out that is well: %s, %s", is.name, b.State, b.Cause)
+	case in && is.wish.weight > 0 && panicked:
+		c.violated("the service panics, and %s is well", is.name)
+	case is.dead() && is.wish.state != control.StateDown && asked.After(r.detected(is)):
+		if b.State != control.StateDown || b.Share > 0 && !panicked {
+			c.violated("%s stays in that is dead: %s with %.3f of the slots, %s", is.name, b.State, b.Share, b.Cause)
+		}
+	case is.wish.state == control.StateDraining || is.wish.state == control.StateDown:
+		if b.Share > 0 && asked.After(is.changed.Add(margin)) {
+			c.violated("%s has %.3f of the slots and is wished %s", is.name, b.Share, is.wish.state)
+		}
+	}
+	c.checkWeight(asked, r, is, b)
+}
+
+// excusedEjection says that a backend is out for handshakes that may have failed in a fault; five minutes at most.
+func excusedEjection(r rules, is conduct, b *control.BackendStatus, asked time.Time) bool {
+	return strings.HasPrefix(b.Cause, "ejected until") && !is.hurt.IsZero() && !r.ejected.Before(is.hurt) &&
+		asked.Before(is.changed.Add(5*time.Minute+margin))
+}
+
+// checkWeight checks that a backend has less of its weight when it is slow, and all of it when it is well.
+func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.BackendStatus) {
+	record := c.records[is.name]
+	if b.InForce >= wholeWeight || record.whole.IsZero() {
+		record.whole = asked
+	}
+	since := later(later(is.changed, r.changed), is.held)
+	due := r.recovered(is).Add(r.slowStart + r.averaged())
+	if r.in(is, asked) && b.State == control.StateUp && asked.After(due) && record.whole.Before(since) {
+		c.violated("%s does not get its weight back: %.2f, %s", is.name, b.InForce, b.Reasons)
+	}
+	if is.fault != Slow || is.changing || b.State != control.StateUp || asked.Before(since.Add(r.averaged())) {
+		record.agree("slow")
+		return
+	}
+	own, peers := time.Duration(b.ProbeLatency), time.Duration(b.PeersLatency)
+	if own < slowDelay*9/10 {
+		c.violated("%s takes %v to answer, and %v is measured", is.name, slowDelay, own)
+	}
+	expected := 1.0
+	if own-peers > 2*time.Millisecond {
+		expected = min(1, 2*float64(peers)/float64(own))
+	}
+	if expected < 0.75 {
+		c.slowed++
+	}
+	c.disagree(record, "slow", asked, b.InForce > expected+0.15, // hysteresis 0.1, and a step of 0.05
+		"%s is slow, %v where its peers take %v, and has %.2f of its weight", is.name, own, peers, b.InForce)
+}
+
+// checkShares checks that slots follow weights.
+func (c *churn) checkShares(asked time.Time, s *control.ServiceStatus) {
+	sum := 0.0
+	for _, b := range s.Backends {
+		sum += float64(b.Weight) * b.InForce
+	}
+	for _, b := range s.Backends {
+		expected := 0.0
+		if sum > 0 {
+			expected = float64(b.Weight) * b.InForce / sum
+		}
+		// The kernel's weights are whole 64ths of the configured ones, and slots are whole.
+		tolerance := 1.0 / 64 * float64(len(s.Backends)) / max(sum, 1)
+		if s.Slots > 0 {
+			tolerance += 1 / float64(s.Slots)
+		}
+		c.disagree(c.records[b.Name], "share", asked, math.Abs(b.Share-expected) > tolerance,
+			"%s has %.4f of the slots, and weight %d x %.2f of %.1f is %.4f", b.Name, b.Share, b.Weight, b.InForce, sum, expected)
+	}
+	c.disagree(c.records[s.Backends[0].Name], "error", asked, s.Error != "", "the kernel refuses the service: %s", s.Error)
+}
+
+// checkArrivals checks that a backend that is in takes new flows.
+func (c *churn) checkArrivals(r rules, is conduct, b *control.BackendStatus, asked time.Time, opened float64) {
+	record := c.records[is.name]
+	if c.takeArrivals(is.name) > 0 || !r.in(is, asked) || b.State != control.StateUp {
+		record.expected = 0
+		return
+	}
+	if record.expected += opened * b.Share; record.expected > enoughFlows {
+		c.violated("%s takes no new flows: %.0f of those that were opened are its part", is.name, record.expected)
+	}
+}
+
+// disagree is a violation when something is wrong for too long.
+func (c *churn) disagree(r *record, what string, asked time.Time, wrong bool, format string, arguments ...any) {
+	if !wrong {
+		r.agree(what)
+		return
+	}
+	if since, known := r.wrong[what]; !known {
+		r.wrong[what] = asked
+	} else if asked.Sub(since) > disagreeWithin {
+		c.violated("for %v: %s", asked.Sub(since).Round(time.Millisecond), fmt.Sprintf(format, arguments...))
+	}
+}
+
+func (r *record) agree(what string) { delete(r.wrong, what) }

@@ -1,0 +1,138 @@
+package failover
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/sluicelb/sluice/brain/health"
+	"github.com/sluicelb/sluice/control"
+)
+
+// deed is something that is done to the site at a time after the beginning. A script is in the order of the times, and
+// depends on nothing but a random number generator.
+type deed struct {
+	at      time.Duration
+	subject int // the index of a backend, or everyone
+	what    any // a Fault to begin or, when "", to end; a wish; or a regime
+}
+
+// mostDamping is that of every regime which has one.
+const mostDamping = 300 * time.Millisecond
+
+// everyone is the subject of what concerns the whole service.
+const everyone = -1
+
+// wish is what is configured about a backend.
+type wish struct {
+	state  control.State // "" when the service has no such backend
+	weight int
+}
+
+// regime is what is configured about all backends.
+type regime struct {
+	profile   health.Profile
+	damping   time.Duration // 0: off
+	slowStart time.Duration // 0: off
+	ejecting  bool          // for handshakes that fail
+}
+
+// timing is that of the profile. The gentle one looks more often than usual, so that there is time for it to be wrong.
+func (r regime) timing() health.Timing {
+	t, _ := r.profile.Timing()
+	t.Interval = min(t.Interval, 200*time.Millisecond)
+	return t
+}
+
+func (d deed) String() string {
+	who := "all"
+	if d.subject != everyone {
+		who = fmt.Sprintf("b%d", d.subject+1)
+	}
+	what := fmt.Sprintf("%+v", d.what)
+	if d.what == Fault("") {
+		what = "healed"
+	}
+	return fmt.Sprintf("%7.2fs %s %s", d.at.Seconds(), who, what)
+}
+
+// writeScript makes one for so many backends. At times all of them are dead.
+func writeScript(random *rand.Rand, backends int, length time.Duration) []deed {
+	var blackouts []time.Duration
+	for at := between(random, 5*time.Second, 15*time.Second); at < length; at += between(random, 30*time.Second, 90*time.Second) {
+		blackouts = append(blackouts, at)
+	}
+	var script []deed
+	for n := range backends {
+		script = append(script, faultsOf(random, n, blackouts, length)...)
+		script = append(script, wishesFor(random, n, length)...)
+	}
+	for at := between(random, time.Second, 5*time.Second); at < length; at += between(random, 3*time.Second, 15*time.Second) {
+		script = append(script, deed{at, everyone, regime{
+			profile:   pick(random, health.ProfileDefault, health.ProfileFast, health.ProfileGentle),
+			damping:   pick(random, 0, mostDamping),
+			slowStart: pick(random, 0, time.Second),
+			ejecting:  random.IntN(4) == 0,
+		}})
+	}
+	slices.SortStableFunc(script, func(a, b deed) int { return int(a.at - b.at) })
+	return script
+}
+
+const (
+	blackoutLength = 3 * time.Second
+	// Something is noticed about a slow backend only when it is slow for long.
+	slowAtLeast = 4 * time.Second
+)
+
+// faultsOf has one backend fail and come back all the time.
+func faultsOf(random *rand.Rand, subject int, blackouts []time.Duration, length time.Duration) (script []deed) {
+	for end := time.Duration(0); ; {
+		begin := end + between(random, 300*time.Millisecond, 15*time.Second)
+		fault, lasts := Faults[random.IntN(len(Faults))], between(random, 30*time.Millisecond, 6*time.Second)
+		if fault == Slow {
+			lasts += slowAtLeast
+		}
+		for _, blackout := range blackouts {
+			if blackout > end && blackout < begin+lasts {
+				begin, lasts = blackout, blackoutLength
+				fault = pick(random, Kill, Stop, LinkDown, Reset, Silent)
+				break
+			}
+		}
+		if begin > length {
+			return script
+		}
+		end = begin + lasts
+		script = append(script, deed{begin, subject, fault}, deed{end, subject, Fault("")})
+	}
+}
+
+// wishesFor has one backend configured in all ways.
+func wishesFor(random *rand.Rand, subject int, length time.Duration) (script []deed) {
+	weight := control.DefaultWeight
+	for at := time.Duration(0); ; {
+		at += between(random, time.Second, 20*time.Second)
+		if at > length {
+			return script
+		}
+		if random.IntN(2) == 0 {
+			weight = pick(random, 0, 10, 50, 100, 250)
+			script = append(script, deed{at, subject, wish{control.StateUp, weight}})
+			continue
+		}
+		script = append(script, deed{at, subject, wish{
+			pick(random, control.StateDraining, control.StateDown, control.StateStandby, ""), weight}})
+		at += between(random, 100*time.Millisecond, 5*time.Second)
+		script = append(script, deed{at, subject, wish{control.StateUp, weight}})
+	}
+}
+
+// between returns a duration that is as likely from 1 s to 2 s as from 2 s to 4 s.
+func between(random *rand.Rand, least, most time.Duration) time.Duration {
+	return time.Duration(float64(least) * math.Pow(float64(most)/float64(least), random.Float64()))
+}
+
+func pick[T any](random *rand.Rand, of ...T) T { return of[random.IntN(len(of))] }
