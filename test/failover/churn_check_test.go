@@ -43,7 +43,7 @@ func (c *churn) watchStatus(ctx context.Context) error {
 		if len(status.Services) == 1 && r == now.with(r) {
 			c.checkService(asked, r, before, after, &status.Services[0])
 		}
-		c.checked++
+		c.counts["status"]++
 		select {
 		case <-ctx.Done():
 		case <-time.After(checkEvery):
@@ -98,6 +98,16 @@ func (c *churn) checkBackend(asked time.Time, r rules, is conduct, s *control.Se
 		}
 	}
 	c.checkWeight(asked, r, is, b)
+	c.count("panic", panicked)
+	c.count("in", r.in(is, asked))
+	c.count("out", is.dead() && asked.After(r.detected(is)))
+}
+
+// count notes how often a property was checked with something at stake.
+func (c *churn) count(what string, is bool) {
+	if is {
+		c.counts[what]++
+	}
 }
 
 // excusedEjection says that a backend is out for handshakes that may have failed in a fault; five minutes at most.
@@ -114,7 +124,9 @@ func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.Bac
 	}
 	since := later(later(is.changed, r.changed), is.held)
 	due := r.recovered(is).Add(r.slowStart + r.averaged())
-	if r.in(is, asked) && b.State == control.StateUp && asked.After(due) && record.whole.Before(since) {
+	whole := r.in(is, asked) && b.State == control.StateUp && asked.After(due)
+	c.count("whole", whole)
+	if whole && record.whole.Before(since) {
 		c.violated("%s does not get its weight back: %.2f, %s", is.name, b.InForce, b.Reasons)
 	}
 	if is.fault != Slow || is.changing || b.State != control.StateUp || asked.Before(since.Add(r.averaged())) {
@@ -129,9 +141,7 @@ func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.Bac
 	if own-peers > 2*time.Millisecond {
 		expected = min(1, 2*float64(peers)/float64(own))
 	}
-	if expected < 0.75 {
-		c.slowed++
-	}
+	c.count("slow", expected < 0.75)
 	c.disagree(record, "slow", asked, b.InForce > expected+0.15, // hysteresis 0.1, and a step of 0.05
 		"%s is slow, %v where its peers take %v, and has %.2f of its weight", is.name, own, peers, b.InForce)
 }

@@ -49,7 +49,7 @@ func (r rules) recovered(c conduct) time.Time {
 
 // averaged is how long what was measured before may still count: four time constants of brain/health's averages.
 func (r rules) averaged() time.Duration {
-	return 4*max(10*r.timing.Interval, 500*time.Millisecond) + margin
+	return 4*max(10*r.timing.Interval, 500*time.Millisecond) + margin/2
 }
 
 // in says that a backend has to be in at a time.
