@@ -13,7 +13,7 @@ import (
 const (
 	checkEvery = 50 * time.Millisecond
 	// Measures, decisions and tables follow each other, a status shows them as they are: so long they may disagree.
-	disagreeWithin = margin
+	disagreeWithin = time.Second
 	// A backend has at least this part of its weight at times when nothing speaks against it.
 	wholeWeight = 0.85
 	// So many new flows are not by chance with other backends all: e^-30.
@@ -70,7 +70,7 @@ func (c *churn) checkService(asked time.Time, r rules, before, after []conduct, 
 		b := known[is.name]
 		switch {
 		case is != after[i] || is.changing:
-			c.records[is.name].expected = 0
+			*c.records[is.name] = record{whole: c.records[is.name].whole, wrong: make(map[string]time.Time)}
 		case (b != nil) != (is.wish.state != ""):
 			c.violated("%s is listed: %v, and configured: %v", is.name, b != nil, is.wish.state != "")
 		case b != nil:
@@ -82,25 +82,20 @@ func (c *churn) checkService(asked time.Time, r rules, before, after []conduct, 
 
 // checkBackend checks what is decided about one.
 func (c *churn) checkBackend(asked time.Time, r rules, is conduct, s *control.ServiceStatus, b *control.BackendStatus) {
-	panicked := s.State == control.ServicePanic
-	switch in := r.in(is, asked); {
-	case in && b.State != control.StateUp && !excusedEjection(r, is, b, asked):
-		c.violated("%s stays out that is well: %s, %s", is.name, b.State, b.Cause)
-	case in && is.wish.weight > 0 && panicked:
-		c.violated("the service panics, and %s is well", is.name)
-	case is.dead() && is.wish.state != control.StateDown && asked.After(r.detected(is)):
-		if b.State != control.StateDown || b.Share > 0 && !panicked {
-			c.violated("%s stays in that is dead: %s with %.3f of the slots, %s", is.name, b.State, b.Share, b.Cause)
-		}
-	case is.wish.state == control.StateDraining || is.wish.state == control.StateDown:
-		if b.Share > 0 && asked.After(is.changed.Add(margin)) {
-			c.violated("%s has %.3f of the slots and is wished %s", is.name, b.Share, is.wish.state)
-		}
-	}
+	record, panicked := c.records[is.name], s.State == control.ServicePanic
+	in, out := r.in(is, asked), is.dead() && is.wish.state != control.StateDown && asked.After(r.detected(is))
+	c.disagree(record, "in", asked, in && b.State != control.StateUp && !excusedEjection(r, is, b, asked),
+		"%s stays out that is well: %s, %s", is.name, b.State, b.Cause)
+	c.disagree(record, "panic", asked, in && is.wish.weight > 0 && panicked,
+		"the service panics, and %s is well", is.name)
+	c.disagree(record, "out", asked, out && (b.State != control.StateDown || b.Share > 0 && !panicked),
+		"%s stays in that is dead: %s with %.3f of the slots, %s", is.name, b.State, b.Share, b.Cause)
+	c.disagree(record, "wish", asked, b.Share > 0 && (is.wish.state == control.StateDraining || is.wish.state == control.StateDown),
+		"%s has %.3f of the slots and is wished %s", is.name, b.Share, is.wish.state)
 	c.checkWeight(asked, r, is, b)
 	c.count("panic", panicked)
-	c.count("in", r.in(is, asked))
-	c.count("out", is.dead() && asked.After(r.detected(is)))
+	c.count("in", in)
+	c.count("out", out)
 }
 
 // count notes how often a property was checked with something at stake.

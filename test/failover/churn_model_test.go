@@ -70,6 +70,7 @@ type model struct {
 	rules    rules
 	conducts []conduct
 	troubles map[string][]trouble
+	stalls   []trouble // of the machine, each for all
 }
 
 // trouble is a time in which the flows of a backend may break.
@@ -179,6 +180,28 @@ func (c *conduct) hold(r rules, failed time.Time) {
 	}
 }
 
+// stall notes that the machine stood still from a time on, which is as if every backend had. Returns whether it was for so long
+// that probes may have failed: they have half of the shortest timeout for their way at least.
+func (m *model) stall(from time.Time, length time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if length < m.rules.timing.Floor/2 {
+		return false
+	}
+	to := from.Add(length)
+	m.note(time.Now())
+	for i := range m.conducts {
+		c := &m.conducts[i]
+		c.changed = later(c.changed, to)
+		if c.fault == "" && !c.changing {
+			c.hurt = later(c.hurt, from)
+		}
+		c.hold(m.rules, to)
+	}
+	m.stalls = append(m.stalls, trouble{from: from, to: to, fault: Stop})
+	return true
+}
+
 // over ends the trouble of one kind. m.mu must be held.
 func (m *model) over(name string, now time.Time, faults bool) {
 	for i := range m.troubles[name] {
@@ -195,7 +218,7 @@ func (m *model) troubled(name string, from, to time.Time) (trouble, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	settle := m.rules.timing.Interval + time.Duration(m.rules.timing.Fall)*m.rules.timing.Timeout + margin
-	for _, t := range m.troubles[name] {
+	for _, t := range slices.Concat(m.troubles[name], m.stalls) {
 		if t.fault != Slow && !t.from.After(to) && (t.to.IsZero() || t.to.Add(settle).After(from)) {
 			return t, true
 		}

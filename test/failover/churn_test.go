@@ -85,6 +85,7 @@ type churn struct {
 	counts  map[string]int     // of what was checked
 
 	flows, broken, refused atomic.Int64
+	stalls, longest        atomic.Int64 // of the machine; ns
 	opened                 atomic.Int64 // since the last check
 
 	mu         sync.Mutex
@@ -96,22 +97,22 @@ type churn struct {
 func runChurn(t *testing.T, executable string, seed uint64, length time.Duration) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	mode := pick(random, dataplane.ModeNAT, dataplane.ModeL2, dataplane.ModeIPIP, dataplane.ModeGUE)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	s, err := newSite(ctx, executable, mode, churnBackends, func(s *site) contender {
+	s, err := newSite(t.Context(), executable, mode, churnBackends, func(s *site) contender {
 		return &sluice{site: s, executable: executable, profile: string(health.ProfileDefault)}
 	})
 	must(t, err)
 	defer func() { must(t, s.close()) }()
 	must(t, s.favour())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	c := newChurn(s, cancel)
 	script := writeScript(random, churnBackends, length)
 	if err := c.run(ctx, script, length); err != nil {
 		t.Errorf("%v\n%s", err, s.Daemon.Output())
 	}
 	events := c.events()
-	t.Logf("seed %d, mode %s, %v: %d deeds, %d flows (%d broke with their backend, %d were refused), %d events, checked: %v",
-		seed, mode, length, len(c.done), c.flows.Load(), c.broken.Load(), c.refused.Load(), len(events), c.counts)
+	t.Logf("seed %d, mode %s, %v: %d deeds, %d flows (%d broke with their backend, %d were refused), %d events, checked: %v, the machine stalled %d times, for %v at most",
+		seed, mode, length, len(c.done), c.flows.Load(), c.broken.Load(), c.refused.Load(), len(events), c.counts, c.stalls.Load(), time.Duration(c.longest.Load()))
 	if len(c.violations) > 0 {
 		t.Errorf("seed %d (go test ./test/failover -run TestChurn -churn %v -seed %d), mode %s:\n%s\n\nlast events:\n%s\n\nwhat was done:\n%s",
 			seed, length, seed, mode, strings.Join(c.violations, "\n"), strings.Join(events[max(0, len(events)-60):], "\n"),
@@ -133,7 +134,7 @@ func favour(p *lab.Process) error {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.PID()))
 	for _, thread := range threads { // later ones follow those that begin them
 		number, _ := strconv.Atoi(filepath.Base(thread))
-		if failed := unix.Setpriority(unix.PRIO_PROCESS, number, -20); failed != nil && !errors.Is(failed, unix.ESRCH) {
+		if failed := unix.Setpriority(unix.PRIO_PROCESS, number, favoured); failed != nil && !errors.Is(failed, unix.ESRCH) {
 			err = errors.Join(err, failed)
 		}
 	}
@@ -157,6 +158,13 @@ func (c *churn) run(ctx context.Context, script []deed, length time.Duration) er
 	var running sync.WaitGroup
 	var watched error
 	running.Go(func() { watched = c.watchStatus(watching) })
+	for _, processor := range processors() {
+		running.Go(func() {
+			if err := c.watchStalls(watching, processor); err != nil {
+				c.violated("watching processor %d: %v", processor, err)
+			}
+		})
+	}
 	for n := range churnFlows {
 		running.Go(func() { c.keepFlow(watching, rand.New(rand.NewPCG(uint64(n), 1))) })
 	}
@@ -300,9 +308,14 @@ func (c *churn) takeArrivals(backend string) int {
 	return c.arrivals[backend]
 }
 
+// toldWithin is how soon it is known that the machine stalled.
+const toldWithin = 500 * time.Millisecond
+
 // judge takes the end of a flow that broke, and when it lived last.
 func (c *churn) judge(backend string, last time.Time, err error) {
-	if _, excused := c.model.troubled(backend, last, time.Now()); excused {
+	ended := time.Now()
+	time.Sleep(toldWithin)
+	if _, excused := c.model.troubled(backend, last, ended); excused {
 		c.broken.Add(1)
 		return
 	}
