@@ -13,7 +13,7 @@ C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: build demo test test-vm fuzz lint generate check-generated bench deps vm-deps clean
+.PHONY: build demo test test-vm fuzz soak lint generate check-generated bench deps vm-deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o sluice ./cmd/sluice
@@ -37,6 +37,10 @@ test-vm: build vm-deps
 # Ten million executions take about an hour.
 fuzz:
 	$(SUDO) go test ./dataplane -run '^$$' -fuzz FuzzBalancer -fuzztime 10000000x -fuzzminimizetime 10x -timeout 0
+
+# What `make test` does for 20 seconds.
+soak:
+	$(SUDO) go test ./test/failover -run TestChurn -count=1 -v -churn 10m -timeout 0
 
 lint: deps
 	@unformatted=$$(gofmt -l bpf brain cmd control dataplane test); \

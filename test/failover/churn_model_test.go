@@ -43,7 +43,7 @@ func (r rules) detected(c conduct) time.Time {
 
 // recovered is when at the latest a backend must be in that is healthy.
 func (r rules) recovered(c conduct) time.Time {
-	in := later(c.changed, r.changed).Add(time.Duration(r.timing.Rise)*(r.timing.Interval+r.timing.Timeout) + margin)
+	in := later(c.changed, r.changed).Add(time.Duration(r.timing.Rise)*r.timing.Interval + margin)
 	return later(in, c.held)
 }
 

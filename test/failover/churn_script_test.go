@@ -90,7 +90,7 @@ const (
 // faultsOf has one backend fail and come back all the time.
 func faultsOf(random *rand.Rand, subject int, blackouts []time.Duration, length time.Duration) (script []deed) {
 	for end := time.Duration(0); ; {
-		begin := end + between(random, 300*time.Millisecond, 15*time.Second)
+		begin := end + between(random, time.Second, 20*time.Second)
 		fault, lasts := Faults[random.IntN(len(Faults))], between(random, 30*time.Millisecond, 6*time.Second)
 		if fault == Slow {
 			lasts += slowAtLeast
