@@ -70,7 +70,7 @@ type model struct {
 	rules    rules
 	conducts []conduct
 	troubles map[string][]trouble
-	stalls   []trouble // of the machine, each for all
+	stalls   []trouble // of the machine
 }
 
 // trouble is a time in which the flows of a backend may break.
@@ -180,26 +180,36 @@ func (c *conduct) hold(r rules, failed time.Time) {
 	}
 }
 
-// stall notes that the machine stood still from a time on, which is as if every backend had. Returns whether it was for so long
-// that probes may have failed: they have half of the shortest timeout for their way at least.
+// stall notes that the machine stood still from a time on. Returns whether it was for so long that probes may have failed:
+// they have half of the shortest timeout for their way at least.
 func (m *model) stall(from time.Time, length time.Duration) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if length < m.rules.timing.Floor/2 {
 		return false
 	}
-	to := from.Add(length)
-	m.note(time.Now())
-	for i := range m.conducts {
-		c := &m.conducts[i]
-		c.changed = later(c.changed, to)
-		if c.fault == "" && !c.changing {
-			c.hurt = later(c.hurt, from)
-		}
-		c.hold(m.rules, to)
-	}
-	m.stalls = append(m.stalls, trouble{from: from, to: to, fault: Stop})
+	m.stalls = append(m.stalls, trouble{from: from, to: from.Add(length), fault: Stop})
 	return true
+}
+
+// wronged takes that a backend was taken for dead at a time. Says whether the machine stalled then, which is as if that backend had.
+func (m *model) wronged(name string, at time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	noticed := m.rules.timing.Interval + m.rules.timing.Timeout + 500*time.Millisecond
+	for _, t := range m.stalls {
+		if t.from.After(at) || t.to.Add(noticed).Before(at) {
+			continue
+		}
+		t.to = later(t.to, at)
+		m.troubles[name] = append(m.troubles[name], t)
+		i := slices.IndexFunc(m.conducts, func(c conduct) bool { return c.name == name })
+		c := &m.conducts[i]
+		c.changed, c.hurt = later(c.changed, at), later(c.hurt, t.from)
+		c.hold(m.rules, at)
+		return true
+	}
+	return false
 }
 
 // over ends the trouble of one kind. m.mu must be held.
@@ -214,14 +224,14 @@ func (m *model) over(name string, now time.Time, faults bool) {
 
 // troubled says whether a backend was in trouble at any time from one moment to another. A verdict may follow when a fault is
 // over already.
-func (m *model) troubled(name string, from, to time.Time) (trouble, bool) {
+func (m *model) troubled(name string, from, to time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	settle := m.rules.timing.Interval + time.Duration(m.rules.timing.Fall)*m.rules.timing.Timeout + margin
-	for _, t := range slices.Concat(m.troubles[name], m.stalls) {
+	for _, t := range m.troubles[name] {
 		if t.fault != Slow && !t.from.After(to) && (t.to.IsZero() || t.to.Add(settle).After(from)) {
-			return t, true
+			return true
 		}
 	}
-	return trouble{}, false
+	return false
 }

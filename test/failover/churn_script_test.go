@@ -69,7 +69,7 @@ func writeScript(random *rand.Rand, backends int, length time.Duration) []deed {
 		script = append(script, faultsOf(random, n, blackouts, length)...)
 		script = append(script, wishesFor(random, n, length)...)
 	}
-	for at := between(random, time.Second, 5*time.Second); at < length; at += between(random, 4*time.Second, 25*time.Second) {
+	for at := between(random, time.Second, 5*time.Second); at < length; at += between(random, 5*time.Second, 30*time.Second) {
 		script = append(script, deed{at, everyone, regime{
 			profile:   pick(random, health.ProfileDefault, health.ProfileFast, health.ProfileGentle),
 			damping:   pick(random, 0, mostDamping),
@@ -84,7 +84,7 @@ func writeScript(random *rand.Rand, backends int, length time.Duration) []deed {
 const (
 	blackoutLength = 3 * time.Second
 	// Something is noticed about a slow backend only when it is slow for long.
-	slowAtLeast = 6 * time.Second
+	slowAtLeast = 10 * time.Second
 )
 
 // faultsOf has one backend fail and come back all the time.

@@ -86,6 +86,7 @@ type churn struct {
 
 	flows, broken, refused atomic.Int64
 	stalls, longest        atomic.Int64 // of the machine; ns
+	wronged                atomic.Int64 // backends that were taken for dead in one, or the flows that showed it
 	opened                 atomic.Int64 // since the last check
 
 	mu         sync.Mutex
@@ -111,13 +112,21 @@ func runChurn(t *testing.T, executable string, seed uint64, length time.Duration
 		t.Errorf("%v\n%s", err, s.Daemon.Output())
 	}
 	events := c.events()
-	t.Logf("seed %d, mode %s, %v: %d deeds, %d flows (%d broke with their backend, %d were refused), %d events, checked: %v, the machine stalled %d times, for %v at most",
-		seed, mode, length, len(c.done), c.flows.Load(), c.broken.Load(), c.refused.Load(), len(events), c.counts, c.stalls.Load(), time.Duration(c.longest.Load()))
+	t.Logf("seed %d, mode %s, %v: %d deeds, %d flows (%d broke with their backend, %d were refused), %d events, checked: %v, the machine stalled %d times, for %v at most, which was taken for dead backends %d times",
+		seed, mode, length, len(c.done), c.flows.Load(), c.broken.Load(), c.refused.Load(), len(events), c.counts, c.stalls.Load(), time.Duration(c.longest.Load()), c.wronged.Load())
 	if len(c.violations) > 0 {
 		t.Errorf("seed %d (go test ./test/failover -run TestChurn -churn %v -seed %d), mode %s:\n%s\n\nlast events:\n%s\n\nwhat was done:\n%s",
-			seed, length, seed, mode, strings.Join(c.violations, "\n"), strings.Join(events[max(0, len(events)-60):], "\n"),
+			seed, length, seed, mode, strings.Join(c.violations, "\n"), lines(events[max(0, len(events)-60):]),
 			strings.Join(c.done[max(0, len(c.done)-150):], "\n"))
 	}
+}
+
+func lines(events []control.Event) string {
+	var text strings.Builder
+	for _, e := range events {
+		fmt.Fprintln(&text, e.Time.Local().Format(clock), e)
+	}
+	return text.String()
 }
 
 // favour gives the daemon and the backends more of the processors than everything else: a machine that does not let them run
@@ -315,7 +324,12 @@ const toldWithin = 500 * time.Millisecond
 func (c *churn) judge(backend string, last time.Time, err error) {
 	ended := time.Now()
 	time.Sleep(toldWithin)
-	if _, excused := c.model.troubled(backend, last, ended); excused {
+	for _, at := range c.takenForDead(backend, last, ended) {
+		if c.model.wronged(backend, at) {
+			c.wronged.Add(1)
+		}
+	}
+	if c.model.troubled(backend, last, ended) {
 		c.broken.Add(1)
 		return
 	}
@@ -330,16 +344,23 @@ func (c *churn) violated(format string, arguments ...any) {
 	c.cancel()
 }
 
-// events returns what the daemon tells of, or why it does not.
-func (c *churn) events() (lines []string) {
+// takenForDead returns when the daemon did so with a backend whose flow had its last answer and ended at these times.
+func (c *churn) takenForDead(backend string, last, ended time.Time) (times []time.Time) {
+	for _, e := range c.events() {
+		if e.Backend == backend && e.To == string(control.StateDown) && e.Time.After(last.Add(-time.Second)) && e.Time.Before(ended) {
+			times = append(times, e.Time)
+		}
+	}
+	return times
+}
+
+// events returns what the daemon tells of, which is nothing when it has ended.
+func (c *churn) events() (events []control.Event) {
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
-	err := c.site.Client.Events(ctx, control.EventsRequest{}, func(e control.Event) bool {
-		lines = append(lines, fmt.Sprintf("%s %s", e.Time.Local().Format(clock), e))
+	_ = c.site.Client.Events(ctx, control.EventsRequest{Service: serviceName}, func(e control.Event) bool {
+		events = append(events, e)
 		return true
 	})
-	if err != nil {
-		lines = append(lines, err.Error())
-	}
-	return lines
+	return events
 }
