@@ -150,8 +150,6 @@ always_inline int error4(struct xdp_md *ctx, struct packet *p)
 	}
 	if (result != NEXT)
 		return result;
-	if (service->mode == MODE_NAT && !c.flow)
-		return PASS_NO_FLOW;
 	if (!fits(p, outer_length(service->mode, c.backend)))
 		return DROP_TOO_BIG;
 	if (service->mode == MODE_NAT)
@@ -189,8 +187,6 @@ always_inline int error6(struct xdp_md *ctx, struct packet *p)
 	}
 	if (result != NEXT)
 		return result;
-	if (service->mode == MODE_NAT && !c.flow)
-		return PASS_NO_FLOW;
 	if (!fits(p, outer_length(service->mode, c.backend)))
 		return DROP_TOO_BIG;
 	if (service->mode == MODE_NAT)

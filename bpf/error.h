@@ -244,13 +244,13 @@ always_inline int error_to_client6(struct xdp_md *ctx, const struct packet *p,
 	return result == NEXT ? write_link(ctx, p, 0, p->ethertype) : result;
 }
 
-/* An error about what a backend sent through nat, as the backend knows it. The
- * choice has a flow.
+/* An error about what a backend sent through nat, as the backend knows it. Linux 6.1
+ * sees that there is a flow only where it is looked at right before its use.
  */
 always_inline int error_to_backend4(struct xdp_md *ctx, const struct packet *p,
 				    const struct choice *c, const struct tuple4 *t)
 {
-	const struct flow4 *flow = (const struct flow4 *)c->flow;
+	const struct flow4 *flow = (const struct flow4 *)opaque((__u64)c->flow);
 	const struct backend *b = c->backend;
 	struct tuple4 is = {
 		.ports.source = b->port ? b->port : t->ports.destination,
@@ -259,6 +259,8 @@ always_inline int error_to_backend4(struct xdp_md *ctx, const struct packet *p,
 	};
 	int result;
 
+	if (!flow)
+		return PASS_NO_FLOW;
 	is.ports.destination = flow->head.nat_port;
 	is.destination = flow->source;
 	result = requote4(ctx, p, &is);
@@ -268,7 +270,7 @@ always_inline int error_to_backend4(struct xdp_md *ctx, const struct packet *p,
 always_inline int error_to_backend6(struct xdp_md *ctx, const struct packet *p,
 				    const struct choice *c, const struct tuple6 *t)
 {
-	const struct flow6 *flow = (const struct flow6 *)c->flow;
+	const struct flow6 *flow = (const struct flow6 *)opaque((__u64)c->flow);
 	const struct backend *b = c->backend;
 	struct tuple6 is = {
 		.ports.source = b->port ? b->port : t->ports.destination,
@@ -276,6 +278,8 @@ always_inline int error_to_backend6(struct xdp_md *ctx, const struct packet *p,
 	};
 	int result;
 
+	if (!flow)
+		return PASS_NO_FLOW;
 	__builtin_memcpy(is.source, b->address, sizeof(is.source));
 	is.ports.destination = flow->head.nat_port;
 	__builtin_memcpy(is.destination, flow->source, sizeof(is.destination));
