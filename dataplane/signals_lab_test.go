@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/sluicelb/sluice/test/lab"
 )
 
@@ -133,7 +135,12 @@ func (w *watched) wantHandshake(t *testing.T, l *signalLab, s Service) {
 func TestSignalsOfDeadBackend(t *testing.T) {
 	l, s := newSignalLab(t, ModeL2)
 	w := l.watch(t)
-	must(t, l.backend.LinkDown("eth0"))
+	// Without the service's address it drops what it gets. (Its link must stay up, or the next hop goes with it.)
+	lo, err := l.backend.Netlink().LinkByName("lo")
+	must(t, err)
+	address, err := netlink.ParseAddr(service4 + "/32")
+	must(t, err)
+	must(t, l.backend.Netlink().AddrDel(lo, address))
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan struct{})
 	for range 5 {
