@@ -84,7 +84,7 @@ func (c *churn) checkService(asked time.Time, r rules, before, after []conduct, 
 func (c *churn) checkBackend(asked time.Time, r rules, is conduct, s *control.ServiceStatus, b *control.BackendStatus) {
 	record, panicked := c.records[is.name], s.State == control.ServicePanic
 	in, out := r.in(is, asked), is.dead() && is.wish.state != control.StateDown && asked.After(r.detected(is))
-	if in && b.State == control.StateDown && c.model.wronged(is.name, b.Since) {
+	if is.fault == "" && !is.changing && b.State == control.StateDown && is.wish.state != control.StateDown && c.model.wronged(is.name, b.Since) {
 		c.wronged.Add(1)
 		return
 	}

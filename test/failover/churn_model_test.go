@@ -70,7 +70,8 @@ type model struct {
 	rules    rules
 	conducts []conduct
 	troubles map[string][]trouble
-	stalls   []trouble // of the machine
+	stalls   []trouble            // of the machine
+	wrongs   map[string]time.Time // when a backend was last taken for dead in one
 }
 
 // trouble is a time in which the flows of a backend may break.
@@ -81,7 +82,7 @@ type trouble struct {
 
 func newModel(r regime, names []string) *model {
 	now := time.Now()
-	m := &model{rules: rules{regime: r, timing: r.timing(), changed: now}, troubles: make(map[string][]trouble)}
+	m := &model{rules: rules{regime: r, timing: r.timing(), changed: now}, troubles: make(map[string][]trouble), wrongs: make(map[string]time.Time)}
 	for _, name := range names {
 		m.conducts = append(m.conducts, conduct{name: name, wish: wish{control.StateUp, control.DefaultWeight}, changed: now})
 	}
@@ -192,16 +193,21 @@ func (m *model) stall(from time.Time, length time.Duration) bool {
 	return true
 }
 
-// wronged takes that a backend was taken for dead at a time. Says whether the machine stalled then, which is as if that backend had.
+// wronged takes that a backend was taken for dead at a time. Says whether the machine stalled then and
+// that was not known, which is as if that backend had stalled.
 func (m *model) wronged(name string, at time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.wrongs[name].Before(at) {
+		return false // is known
+	}
 	noticed := m.rules.timing.Interval + m.rules.timing.Timeout + 500*time.Millisecond
 	for _, t := range m.stalls {
 		if t.from.After(at) || t.to.Add(noticed).Before(at) {
 			continue
 		}
 		t.to = later(t.to, at)
+		m.wrongs[name] = at
 		m.troubles[name] = append(m.troubles[name], t)
 		i := slices.IndexFunc(m.conducts, func(c conduct) bool { return c.name == name })
 		c := &m.conducts[i]

@@ -69,7 +69,7 @@ func writeScript(random *rand.Rand, backends int, length time.Duration) []deed {
 		script = append(script, faultsOf(random, n, blackouts, length)...)
 		script = append(script, wishesFor(random, n, length)...)
 	}
-	for at := between(random, time.Second, 5*time.Second); at < length; at += between(random, 5*time.Second, 30*time.Second) {
+	for at := between(random, time.Second, 5*time.Second); at < length; at += between(random, 8*time.Second, time.Minute) {
 		script = append(script, deed{at, everyone, regime{
 			profile:   pick(random, health.ProfileDefault, health.ProfileFast, health.ProfileGentle),
 			damping:   pick(random, 0, mostDamping),
@@ -90,7 +90,7 @@ const (
 // faultsOf has one backend fail and come back all the time.
 func faultsOf(random *rand.Rand, subject int, blackouts []time.Duration, length time.Duration) (script []deed) {
 	for end := time.Duration(0); ; {
-		begin := end + between(random, time.Second, 20*time.Second)
+		begin := end + between(random, time.Second, 40*time.Second)
 		fault, lasts := Faults[random.IntN(len(Faults))], between(random, 30*time.Millisecond, 6*time.Second)
 		if fault == Slow {
 			lasts += slowAtLeast
@@ -114,7 +114,7 @@ func faultsOf(random *rand.Rand, subject int, blackouts []time.Duration, length 
 func wishesFor(random *rand.Rand, subject int, length time.Duration) (script []deed) {
 	weight := control.DefaultWeight
 	for at := time.Duration(0); ; {
-		at += between(random, time.Second, 20*time.Second)
+		at += between(random, time.Second, time.Minute)
 		if at > length {
 			return script
 		}

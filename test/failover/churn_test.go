@@ -86,7 +86,7 @@ type churn struct {
 
 	flows, broken, refused atomic.Int64
 	stalls, longest        atomic.Int64 // of the machine; ns
-	wronged                atomic.Int64 // backends that were taken for dead in one, or the flows that showed it
+	wronged                atomic.Int64 // how often a backend was taken for dead in one
 	opened                 atomic.Int64 // since the last check
 
 	mu         sync.Mutex
