@@ -41,9 +41,9 @@ func (b *budget) allowed() float64 {
 	return max(float64(b.config.Rate), b.config.Share.fraction()*b.rate/packetsPerProbe)
 }
 
-// stretch returns the factor that brings the probes of the targets within the budget. It is a power of two, so that one
+// stretch finds the factor that brings the probes of the targets within the budget. It is a power of two, so that one
 // backend more or less seldom changes it, which restarts every probe.
-func (b *budget) stretch(targets map[target]health.Target) int {
+func (b *budget) stretch(targets map[target]health.Target) {
 	b.wanted = 0
 	for _, t := range targets {
 		if t.Probe.Kind != "" {
@@ -54,7 +54,6 @@ func (b *budget) stretch(targets map[target]health.Target) int {
 	for b.wanted > float64(b.factor)*b.allowed() {
 		b.factor *= 2
 	}
-	return b.factor
 }
 
 // stretched is the interval that comes of one that is wished.

@@ -100,22 +100,15 @@ func (d *Daemon) streamCapture(out huma.Context, capture *dataplane.Capture) {
 // packets; its error ends the capture. That the daemon ended is an ErrUnreachable.
 func (c *Client) Capture(ctx context.Context, r CaptureRequest, begun func() error, show func(CapturedPacket) bool) error {
 	query := url.Values{"service": {r.Service}, "reason": {r.Reason}, "every": {strconv.Itoa(int(r.Every))}}
-	request, err := newRequest(ctx, http.MethodGet, "/v1/capture?"+query.Encode(), nil)
+	body, err := c.stream(ctx, "/v1/capture", query)
 	if err != nil {
 		return err
 	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return c.unreachable(ctx, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= 400 {
-		return readProblem(response)
-	}
+	defer body.Close()
 	if err := begun(); err != nil {
 		return err
 	}
-	decoder := json.NewDecoder(response.Body)
+	decoder := json.NewDecoder(body)
 	for {
 		var p CapturedPacket
 		if err := decoder.Decode(&p); err != nil {

@@ -158,6 +158,23 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 	return result, nil
 }
 
+// stream asks for JSON objects that come one after the other, in the body of the answer, which the caller closes.
+func (c *Client) stream(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	request, err := newRequest(ctx, http.MethodGet, path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	if response.StatusCode >= 400 {
+		defer response.Body.Close()
+		return nil, readProblem(response)
+	}
+	return response.Body, nil
+}
+
 func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
 	var reader io.Reader
 	if body != nil {

@@ -349,6 +349,16 @@ func (s *Service) Backend(ref string) (Backend, error) {
 // place is what tells the backends of a service apart.
 func (b *Backend) place() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
 
+// nameOf returns the name of the backend in a place, or the place when no backend is there any more.
+func (s *Service) nameOf(place netip.AddrPort) string {
+	for i := range s.Backends {
+		if s.Backends[i].place() == place {
+			return s.Backends[i].Name
+		}
+	}
+	return place.String()
+}
+
 func (s *Service) equal(o *Service) bool {
 	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Health == o.Health && s.Load == o.Load && s.Selection.equal(o.Selection) &&
 		slices.EqualFunc(s.Backends, o.Backends, func(a, b Backend) bool {

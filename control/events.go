@@ -136,32 +136,26 @@ func (j *journal) after(number uint64) ([]Event, <-chan struct{}) {
 	return append([]Event(nil), j.events[skip:]...), j.more
 }
 
-// compare adds what changed between two judgements of a service.
-func (j *journal) compare(s *Service, before, after judgement) {
-	for i := range s.Backends {
-		was, is := before.backends[i], after.backends[i]
+// note adds what changed about a service.
+func (j *journal) note(s *Service, c changes) {
+	for _, change := range c.backends {
+		was, is := change.Before, change.After
 		if was.Since.IsZero() {
 			continue // it is new, and as it was added
 		}
-		e := Event{key: s.Key(), Kind: EventState, Service: s.Name, Backend: s.Backends[i].Name, From: string(was.State), To: string(is.State), Cause: is.Cause}
+		e := Event{key: s.Key(), Kind: EventState, Service: s.Name, Backend: s.nameOf(change.Key), From: string(was.State), To: string(is.State), Cause: is.Cause}
 		if was.State == is.State {
-			if was.Factor == is.Factor {
-				continue
-			}
 			e.Kind, e.From, e.To, e.Cause = EventWeight, percent(was.Factor), percent(is.Factor), is.Reasons()
 		}
 		j.add(e)
 	}
-	for set, now := range after.panicked {
-		if now == before.panicked[set] {
-			continue
-		}
-		e := Event{key: s.Key(), Kind: EventPanic, Service: s.Name, From: onOff(!now), To: onOff(now)}
-		if now {
+	for _, p := range c.panics {
+		e := Event{key: s.Key(), Kind: EventPanic, Service: s.Name, From: onOff(!p.on), To: onOff(p.on)}
+		if p.on {
 			e.Cause = "too few backends are up, so all are used"
 		}
-		if set != "" {
-			e.Cause = strings.TrimSuffix("set "+set+": "+e.Cause, ": ")
+		if p.set != "" {
+			e.Cause = strings.TrimSuffix("set "+p.set+": "+e.Cause, ": ")
 		}
 		j.add(e)
 	}
@@ -247,19 +241,12 @@ func (d *Daemon) streamEvents(out huma.Context, r EventsRequest, key dataplane.S
 // ends.
 func (c *Client) Events(ctx context.Context, r EventsRequest, show func(Event) bool) error {
 	query := url.Values{"service": {r.Service}, "after": {strconv.FormatUint(r.After, 10)}, "follow": {strconv.FormatBool(r.Follow)}}
-	request, err := newRequest(ctx, http.MethodGet, "/v1/events?"+query.Encode(), nil)
+	body, err := c.stream(ctx, "/v1/events", query)
 	if err != nil {
 		return err
 	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return c.unreachable(ctx, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode >= 400 {
-		return readProblem(response)
-	}
-	decoder := json.NewDecoder(response.Body)
+	defer body.Close()
+	decoder := json.NewDecoder(body)
 	for {
 		var e Event
 		err := decoder.Decode(&e)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -103,27 +104,30 @@ func TestEventTexts(t *testing.T) {
 	}
 }
 
-// What differs between two judgements is told once; what is new has not changed.
-func TestCompareJudgements(t *testing.T) {
+// What changed is told once; what is new has not changed.
+func TestJournalNotes(t *testing.T) {
 	s := &apply(t, testRules(), Manifest{}, parse(t, web), false).Services[0]
 	now := time.Unix(1_000_000, 0)
 	decision := func(state State, factor float64) health.Decision {
 		return health.Decision{State: state, Factor: factor, Since: now, Cause: "because", Terms: health.Terms{Success: factor, Latency: 1, Handshakes: 1, Load: 1}}
 	}
+	change := func(i int, before, after health.Decision) changes {
+		return changes{backends: []health.Change[netip.AddrPort]{{Key: s.Backends[i].place(), Before: before, After: after}}}
+	}
 	for name, test := range map[string]struct {
-		before, after []health.Decision
-		panicked      string
-		want          []string
+		changes changes
+		want    []string
 	}{
-		"nothing": {[]health.Decision{decision(StateUp, 1), decision(StateDown, 0)}, []health.Decision{decision(StateUp, 1), decision(StateDown, 0)}, "", nil},
-		"state":   {[]health.Decision{decision(StateUp, 1), decision(StateDown, 0)}, []health.Decision{decision(StateDraining, 0), decision(StateDown, 0)}, "", []string{"web/one up -> draining: because"}},
-		"weight":  {[]health.Decision{decision(StateUp, 1), decision(StateUp, 1)}, []health.Decision{decision(StateUp, 1), decision(StateUp, 0.5)}, "", []string{"web/two weight 100% -> 50%: success 0.50"}},
-		"new":     {[]health.Decision{decision(StateUp, 1), {State: StateUp, Factor: 1}}, []health.Decision{decision(StateUp, 1), decision(StateUp, 0.1)}, "", nil},
-		"panic":   {[]health.Decision{decision(StateUp, 1), decision(StateUp, 1)}, []health.Decision{decision(StateUp, 1), decision(StateUp, 1)}, "canary", []string{"web panic off -> on: set canary: too few backends are up, so all are used"}},
+		"nothing":     {changes{}, nil},
+		"state":       {change(0, decision(StateUp, 1), decision(StateDraining, 0)), []string{"web/one up -> draining: because"}},
+		"weight":      {change(1, decision(StateUp, 1), decision(StateUp, 0.5)), []string{"web/two weight 100% -> 50%: success 0.50"}},
+		"new":         {change(1, health.Decision{}, decision(StateUp, 0.1)), nil},
+		"panic":       {changes{panics: []panicChange{{"canary", true}}}, []string{"web panic off -> on: set canary: too few backends are up, so all are used"}},
+		"panic's end": {changes{panics: []panicChange{{"", false}}}, []string{"web panic on -> off"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := newJournal(slog.New(slog.DiscardHandler))
-			j.compare(s, judgement{test.before, nil}, judgement{test.after, map[string]bool{test.panicked: test.panicked != ""}})
+			j.note(s, test.changes)
 			events, _ := j.after(0)
 			var got []string
 			for _, e := range events {

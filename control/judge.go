@@ -20,9 +20,9 @@ type judgement struct {
 	panicked map[string]bool   // sets of which too few are up, so all are used
 }
 
-// update decides anew about the backends of a service, of which look tells what is known. Returns whether the kernel is to
-// follow.
-func (g groups) update(s *Service, defaults Health, now time.Time, look func(*Backend) (health.Verdict, health.Measures)) (changed bool) {
+// update decides anew about the backends of a service, of which look tells what is known. Returns what changed, and the sets
+// of which all backends are used from now on or not any more.
+func (g groups) update(s *Service, defaults Health, now time.Time, look func(*Backend) (health.Verdict, health.Measures)) (changes changes) {
 	members := make(map[string][]health.Member[netip.AddrPort])
 	for i := range s.Backends {
 		b := &s.Backends[i]
@@ -37,13 +37,32 @@ func (g groups) update(s *Service, defaults Health, now time.Time, look func(*Ba
 		}
 	}
 	for set, of := range members {
-		if g[set] == nil {
-			g[set] = new(health.Group[netip.AddrPort])
+		group := g[set]
+		if group == nil {
+			group = new(health.Group[netip.AddrPort])
+			g[set] = group
 		}
-		changed = g[set].Update(now, policy, of) || changed
+		panicked := group.Panicked()
+		changes.backends = append(changes.backends, group.Update(now, policy, of)...)
+		if group.Panicked() != panicked {
+			changes.panics = append(changes.panics, panicChange{set, !panicked})
+		}
 	}
-	return changed
+	return changes
 }
+
+// changes are how a judgement differs from the one before.
+type changes struct {
+	backends []health.Change[netip.AddrPort]
+	panics   []panicChange
+}
+
+type panicChange struct {
+	set string
+	on  bool
+}
+
+func (c changes) any() bool { return len(c.backends)+len(c.panics) > 0 }
 
 // judgement is the latest one; a backend that was not judged yet is as wished.
 func (g groups) judgement(s *Service) judgement {
@@ -71,12 +90,11 @@ func (r *reconciler) judge(s *Service, now time.Time) bool {
 		g = make(groups)
 		r.groups[s.Key()] = g
 	}
-	before := g.judgement(s)
-	changed := g.update(s, r.defaults.Health, now, func(b *Backend) (health.Verdict, health.Measures) {
+	changes := g.update(s, r.defaults.Health, now, func(b *Backend) (health.Verdict, health.Measures) {
 		return r.monitor.Look(target{s.Key(), b.place()})
 	})
-	r.journal.compare(s, before, g.judgement(s))
-	return changed
+	r.journal.note(s, changes)
+	return changes.any()
 }
 
 // measures returns what is known of the health of a backend.

@@ -60,8 +60,8 @@ var (
 	backendScore    = metric("backend_score", "How well a backend does, 0 to 1.", "service", "backend")
 	backendTerms    = metric("backend_score_term", "The factors of its score, 0 to 1.", "service", "backend", "term")
 	backendInForce  = metric("backend_weight_in_force", "Share of its weight that a backend has now, 0 to 1.", "service", "backend")
-	probeLatency    = metric("backend_probe_latency_seconds", "Geometric mean of the latency of its latest probes.", "service", "backend")
-	handshakeTime   = metric("backend_handshake_seconds", "Geometric mean of the time from SYN to the client's next packet, lately.", "service", "backend")
+	probeLatency    = metric("backend_probe_latency_seconds", "Geometric mean of the latency of its latest probes; absent without any.", "service", "backend")
+	handshakeTime   = metric("backend_handshake_seconds", "Geometric mean of the time from SYN to the client's next packet, lately; absent when none was seen.", "service", "backend")
 	handshakeFails  = metric("backend_handshake_failures", "Share of handshakes that failed lately, 0 to 1.", "service", "backend")
 	eventsCounted   = metric("events_total", "Changes that the daemon made by itself.", "service", "backend", "kind", "to")
 	ends            = map[string]*prometheus.Desc{ // by the first word of the reason
@@ -121,8 +121,11 @@ func (s *ServiceStatus) collect(emit func(*prometheus.Desc, prometheus.ValueType
 		emit(backendTerms, prometheus.GaugeValue, b.Terms.Handshakes, s.Name, b.Name, "handshakes")
 		emit(backendTerms, prometheus.GaugeValue, b.Terms.Load, s.Name, b.Name, "load")
 		emit(backendInForce, prometheus.GaugeValue, b.InForce, s.Name, b.Name)
-		emit(probeLatency, prometheus.GaugeValue, time.Duration(b.ProbeLatency).Seconds(), s.Name, b.Name)
-		emit(handshakeTime, prometheus.GaugeValue, time.Duration(b.Handshake).Seconds(), s.Name, b.Name)
+		for desc, known := range map[*prometheus.Desc]Duration{probeLatency: b.ProbeLatency, handshakeTime: b.Handshake} {
+			if known > 0 {
+				emit(desc, prometheus.GaugeValue, time.Duration(known).Seconds(), s.Name, b.Name)
+			}
+		}
 		emit(handshakeFails, prometheus.GaugeValue, b.HandshakesFailed, s.Name, b.Name)
 		for _, state := range []State{StateUp, StateDraining, StateDown, StateStandby} {
 			emit(backendStates, prometheus.GaugeValue, oneIf(b.State == state), s.Name, b.Name, string(state))

@@ -132,10 +132,8 @@ func (m Manifest) names(v dataplane.Verdict) (service, backend string) {
 		if s.Key() != v.Service {
 			continue
 		}
-		for j := range s.Backends {
-			if s.Backends[j].place() == v.Backend {
-				backend = s.Backends[j].Name
-			}
+		if v.Backend.IsValid() {
+			backend = s.nameOf(v.Backend)
 		}
 		return s.Name, backend
 	}

@@ -38,3 +38,18 @@ func (a *average) mean(prior float64) float64 {
 	}
 	return a.sum / (a.weight + prior)
 }
+
+// logMean is the geometric mean of times, by the average of their logarithms. The zero value has none.
+type logMean struct{ logs average }
+
+func (m *logMean) observe(d time.Duration, now time.Time, span time.Duration) {
+	m.logs.observe(math.Log(max(d, time.Microsecond).Seconds()), now, span)
+}
+
+// mean returns 0 without samples.
+func (m *logMean) mean() time.Duration {
+	if m.logs.weight == 0 {
+		return 0
+	}
+	return time.Duration(math.Exp(m.logs.mean(0)) * float64(time.Second))
+}

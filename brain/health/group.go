@@ -65,6 +65,12 @@ type Decision struct {
 	SlowStart bool // its weight is growing
 }
 
+// Change is a decision that differs from the one before in what traffic follows: the state, or the weight in force.
+type Change[K comparable] struct {
+	Key           K
+	Before, After Decision // Before is the zero value when there was none
+}
+
 // Group decides about backends that stand in for one another: those of a service, or of a set of it. Not safe for
 // concurrent use.
 type Group[K comparable] struct {
@@ -117,9 +123,8 @@ func (d Decision) Reasons() string {
 	return strings.Join(reasons, ", ")
 }
 
-// Update decides anew, for the members in their order. Returns whether anything differs that traffic follows: a state or a
-// weight in force.
-func (g *Group[K]) Update(now time.Time, policy Policy, members []Member[K]) (changed bool) {
+// Update decides anew, for the members in their order, and returns what changed.
+func (g *Group[K]) Update(now time.Time, policy Policy, members []Member[K]) (changes []Change[K]) {
 	fresh := g.members == nil
 	g.keep(members, now, fresh)
 	measures := make([]Measures, 0, len(members))
@@ -132,14 +137,13 @@ func (g *Group[K]) Update(now time.Time, policy Policy, members []Member[K]) (ch
 	peers := compare(measures)
 	g.eject(members, policy, peers, now)
 	joined := g.fill(members, policy, now)
-	panicked := g.shouldPanic(members, policy, joined, now)
-	changed, g.panicked = panicked != g.panicked, panicked
+	g.panicked = g.shouldPanic(members, policy, joined, now)
 	for _, m := range members {
 		s := g.members[m.Key]
 		next := s.decide(m.Wish, m.Verdict, m.Measures.Load, joined[m.Key], now)
 		next.Peers, next.Terms = peers, peers.terms(m.Measures)
 		next.Score = next.Terms.Score()
-		next.Factor = s.factor(next, policy, panicked && m.wanted(), now)
+		next.Factor = s.factor(next, policy, g.panicked && m.wanted(), now)
 		next.SlowStart = next.State == Up && !s.back.IsZero()
 		next.Since = s.decision.Since
 		if next.State != s.decision.State {
@@ -148,10 +152,12 @@ func (g *Group[K]) Update(now time.Time, policy Policy, members []Member[K]) (ch
 				next.Since = m.Verdict.Since
 			}
 		}
-		changed = changed || next.State != s.decision.State || next.Factor != s.decision.Factor
+		if next.State != s.decision.State || next.Factor != s.decision.Factor {
+			changes = append(changes, Change[K]{m.Key, s.decision, next})
+		}
 		s.decision, s.wish, s.lost = next, m.Wish, !m.Verdict.Up
 	}
-	return changed
+	return changes
 }
 
 // wanted says that a member is there for new flows as long as nothing is wrong, and does not decline them itself.

@@ -42,7 +42,7 @@ func (s *site) member(name string) *Member[string] {
 // after lets time pass, in steps as a daemon would look, and returns how often something changed.
 func (s *site) after(d time.Duration) (changes int) {
 	for end := s.now.Add(d); ; s.now = s.now.Add(min(250*time.Millisecond, end.Sub(s.now))) {
-		changes += oneIf(s.group.Update(s.now, s.policy, s.members))
+		changes += oneIf(len(s.group.Update(s.now, s.policy, s.members)) > 0)
 		if !s.now.Before(end) {
 			return changes
 		}

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -90,6 +89,7 @@ type Monitor[K comparable] struct {
 	mu      sync.Mutex
 	watches map[K]*watch
 	waiting map[*watch]bool // those with handshakes that are waited for
+	awaited chan struct{}   // there are some
 }
 
 // watch is one target being watched. Monitor.mu guards what is below mu.
@@ -105,7 +105,7 @@ type watch struct {
 	usual   estimator // of latencies
 	connect estimator // of the time until a connection is accepted
 	success average
-	logs    average // of the logarithms of latencies in seconds
+	latency logMean
 	passive passive
 	load    loadState
 }
@@ -121,7 +121,7 @@ func (t Timing) span() time.Duration { return max(spanIntervals*t.Interval, 500*
 func New[K comparable](options Options[K], changed func(K)) *Monitor[K] {
 	options.complete()
 	ctx, stop := context.WithCancel(context.Background())
-	m := &Monitor[K]{options: options, changed: changed, stop: stop, watches: map[K]*watch{}, waiting: map[*watch]bool{}}
+	m := &Monitor[K]{options: options, changed: changed, stop: stop, watches: map[K]*watch{}, waiting: map[*watch]bool{}, awaited: make(chan struct{}, 1)}
 	m.wg.Go(func() { m.expire(ctx) })
 	return m
 }
@@ -186,7 +186,7 @@ func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 			w.load = old.load
 		}
 		if target.Address == old.target.Address && target.Probe == old.target.Probe {
-			w.usual, w.connect, w.success, w.logs = old.usual, old.connect, old.success, old.logs
+			w.usual, w.connect, w.success, w.latency = old.usual, old.connect, old.success, old.latency
 		}
 	}
 	if w.prober == nil && !w.history.verdict.Up {
@@ -214,12 +214,9 @@ func (m *Monitor[K]) Look(key K) (Verdict, Measures) {
 }
 
 func (w *watch) measures(now time.Time) Measures {
-	measures := Measures{Success: 1, Probes: w.success.weight, Handshakes: w.passive.handshakes(now)}
+	measures := Measures{Success: 1, Latency: w.latency.mean(), Probes: w.success.weight, Handshakes: w.passive.handshakes(now)}
 	if w.success.weight > 0 {
 		measures.Success = w.success.mean(0)
-	}
-	if w.logs.weight > 0 {
-		measures.Latency = time.Duration(math.Exp(w.logs.mean(0)) * float64(time.Second))
 	}
 	measures.NotProbed, measures.Load, measures.LoadError = w.problem, w.load.report, w.load.problem
 	return measures
@@ -238,6 +235,10 @@ func (m *Monitor[K]) Signal(key K, s Signal) {
 	}
 	if len(w.passive.pending) > 0 {
 		m.waiting[w] = true
+		select {
+		case m.awaited <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -254,27 +255,33 @@ func (m *Monitor[K]) Missed() {
 // expireInterval is how late it is noticed that a handshake was not answered in time.
 const expireInterval = 5 * time.Millisecond
 
-// expire looks for handshakes that no answer came to.
+// expire looks for handshakes that no answer came to, as long as any are waited for.
 func (m *Monitor[K]) expire(ctx context.Context) {
-	ticker := time.NewTicker(expireInterval)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			m.mu.Lock()
-			for w := range m.waiting {
-				if w.passive.expire(now) && w.history.verdict.Up {
-					w.probeNow()
-				}
-				if len(w.passive.pending) == 0 {
-					delete(m.waiting, w)
-				}
-			}
-			m.mu.Unlock()
+		case <-m.awaited:
+		}
+		for m.expireOnce(time.Now()) && ctx.Err() == nil {
+			time.Sleep(expireInterval)
 		}
 	}
+}
+
+// expireOnce says whether any are still waited for.
+func (m *Monitor[K]) expireOnce(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for w := range m.waiting {
+		if w.passive.expire(now) && w.history.verdict.Up {
+			w.probeNow()
+		}
+		if len(w.passive.pending) == 0 {
+			delete(m.waiting, w)
+		}
+	}
+	return len(m.waiting) > 0
 }
 
 func (w *watch) probeNow() {
@@ -432,7 +439,7 @@ func (m *Monitor[K]) observe(key K, w *watch, r result) (changed bool) {
 	}
 	if r.failure == "" {
 		w.usual.observe(r.took)
-		w.logs.observe(math.Log(max(r.took, time.Microsecond).Seconds()), now, w.target.span())
+		w.latency.observe(r.took, now, w.target.span())
 	}
 	if changed = w.history.observe(r.failure, r.began, now); changed {
 		if text := w.passive.text(now); text != "" && !w.history.verdict.Up {

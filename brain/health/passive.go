@@ -2,7 +2,6 @@ package health
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -51,7 +50,7 @@ const (
 type passive struct {
 	span     time.Duration // of the averages
 	usual    estimator     // of handshake times
-	logs     average       // of the logarithms of handshake times in seconds
+	times    logMean       // of handshakes
 	failures average       // 1 for a handshake that failed, otherwise 0
 	pending  map[uint32]time.Time
 	recent   []outcome // in order of time, of the last recentSpan
@@ -77,7 +76,7 @@ func (p *passive) observe(s Signal) (burst bool) {
 		}
 	case Answered:
 		p.usual.observe(s.Handshake)
-		p.logs.observe(math.Log(max(s.Handshake, time.Microsecond).Seconds()), s.At, p.span)
+		p.times.observe(s.Handshake, s.At, p.span)
 		if waiting {
 			delete(p.pending, s.Flow)
 			p.count(outcome{s.At, false})
@@ -146,11 +145,7 @@ func (p *passive) text(now time.Time) string {
 // handshakes sums up.
 func (p *passive) handshakes(now time.Time) Handshakes {
 	p.failures.decay(now, p.span)
-	h := Handshakes{Seen: p.failures.weight, Failed: p.failures.mean(priorHandshakes)}
-	if p.logs.weight > 0 {
-		h.Time = time.Duration(math.Exp(p.logs.mean(0)) * float64(time.Second))
-	}
-	return h
+	return Handshakes{Time: p.times.mean(), Seen: p.failures.weight, Failed: p.failures.mean(priorHandshakes)}
 }
 
 func oneIf(condition bool) int {
