@@ -22,6 +22,20 @@ MAP(handshakes6, BPF_MAP_TYPE_LRU_HASH, struct tuple6, struct signal, 0);
 
 MAP(sampling, BPF_MAP_TYPE_ARRAY, __u32, struct sampling, BPF_F_MMAPABLE);
 
+/* When a SYN of a watched flow last came, by the upper bits of its hash: the lower bits
+ * of the second. So of the packets whose flow is not remembered only few are looked up,
+ * those that may be the answer of a handshake: with 1,000 SYNs/s one of nine. It stays in
+ * a processor's own cache.
+ */
+#define AWAITED_BITS 16
+#define AWAITED_SECONDS 8
+
+struct awaited {
+	__u8 seconds[1 << AWAITED_BITS];
+};
+
+MAP(awaited, BPF_MAP_TYPE_ARRAY, __u32, struct awaited, 0);
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
@@ -57,6 +71,37 @@ always_inline int is_sampled(__u32 hash)
 	__u32 every = s ? *(volatile const __u32 *)&s->every : 0;
 
 	return every && !(hash & (every - 1));
+}
+
+always_inline __u8 *awaited_since(__u32 hash)
+{
+	__u32 zero = 0;
+	struct awaited *a = bpf_map_lookup_elem(&awaited, &zero);
+
+	return a ? &a->seconds[hash >> (32 - AWAITED_BITS)] : NULL;
+}
+
+always_inline __u8 this_second(void)
+{
+	const struct sampling *s = sampled();
+
+	return s ? *(volatile const __u32 *)&s->second : 0;
+}
+
+/* Notes that the client of a flow will go on when its SYN is answered. */
+always_inline void await(__u32 hash)
+{
+	__u8 *since = awaited_since(hash), now = this_second();
+
+	if (since && *since != now)
+		*since = now;
+}
+
+always_inline int is_awaited(__u32 hash)
+{
+	const __u8 *since = awaited_since(hash);
+
+	return since && (__u8)(this_second() - *since) < AWAITED_SECONDS;
 }
 
 always_inline int tell(struct signal *signal)
@@ -172,7 +217,7 @@ always_inline int is_timed(const struct packet *p, const struct choice *c)
 		return 1;
 	if (!is_syn(p) && (c->flow || p->new_flow))
 		return 0;
-	return is_sampled(c->hash);
+	return is_sampled(c->hash) && (is_syn(p) || is_awaited(c->hash));
 }
 
 /* Notes in the packet, for the record of a new flow, and in that of a known one,
@@ -181,7 +226,11 @@ always_inline int is_timed(const struct packet *p, const struct choice *c)
 always_inline void mark_timed(struct packet *p, const struct choice *c)
 {
 	p->timed = is_timed(p, c);
-	if (p->timed && c->flow)
+	if (!p->timed)
+		return;
+	if (is_syn(p))
+		await(c->hash);
+	if (c->flow)
 		c->flow->timed = is_syn(p);
 }
 

@@ -15,7 +15,7 @@ type Selection struct {
 	QUIC     dataplane.QUIC         `json:"quic,omitzero" doc:"How connection IDs name backends (QUIC-LB, plaintext). Default: not at all"`
 	Limit    dataplane.Limit        `json:"limit,omitzero" doc:"Of the new flows of each source prefix. Default: none"`
 	Policy   dataplane.Policy       `json:"policy,omitzero" enum:"maglev,p2c" doc:"How a new flow's backend is chosen: by its slot, or of two slots the one with fewer flows in progress. Default: maglev"`
-	Tracking dataplane.Tracking     `json:"tracking,omitzero" enum:"default,full,just-enough,none" doc:"Which flows are remembered. Default: full, with policy p2c just-enough"`
+	Tracking dataplane.Tracking     `json:"tracking,omitzero" enum:"default,full,just-enough,none" doc:"Which flows are remembered. Default: just-enough for tcp in the modes l2, ipip and gue, otherwise full"`
 	Sources  []dataplane.SourceRule `json:"sources,omitempty" doc:"What becomes of clients by their prefix; the longest that matches decides"`
 }
 

@@ -64,7 +64,7 @@ func adoptServices[K any](d *Dataplane, m *ebpf.Map, byIndex map[uint32]*service
 		}
 		record := &d.services.items[index]
 		st := newServiceState(key, index, Mode(record.Mode))
-		st.agesSince = tick()
+		st.agesSince, st.fullSince = tick(), tick()
 		if !d.freeIndex.services.reserve(index) || !d.adoptTable(st.sets[""]) {
 			return nil, fmt.Errorf("%w: %s overlaps another service: `sluice unload` removes them", ErrIncompatible, key)
 		}

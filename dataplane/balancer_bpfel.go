@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type balancerAwaited struct {
+	_       structs.HostLayout
+	Seconds [65536]uint8
+}
+
 type balancerBackend struct {
 	_   structs.HostLayout
 	Hop struct {
@@ -274,10 +279,10 @@ type balancerReply6 struct {
 }
 
 type balancerSampling struct {
-	_     structs.HostLayout
-	Every uint32
-	Pad   uint32
-	Lost  uint64
+	_      structs.HostLayout
+	Every  uint32
+	Second uint32
+	Lost   uint64
 }
 
 type balancerServer struct {
@@ -418,6 +423,7 @@ type balancerVerdict struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	balancerMapAwaited        = "awaited"
 	balancerMapBackends       = "backends"
 	balancerMapBuckets        = "buckets"
 	balancerMapClaims4        = "claims4"
@@ -511,6 +517,7 @@ type balancerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type balancerMapSpecs struct {
+	Awaited     *ebpf.MapSpec `ebpf:"awaited"`
 	Backends    *ebpf.MapSpec `ebpf:"backends"`
 	Buckets     *ebpf.MapSpec `ebpf:"buckets"`
 	Claims4     *ebpf.MapSpec `ebpf:"claims4"`
@@ -578,6 +585,7 @@ func (o *balancerObjects) Close() error {
 //
 // It can be passed to loadBalancerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type balancerMaps struct {
+	Awaited     *ebpf.Map `ebpf:"awaited"`
 	Backends    *ebpf.Map `ebpf:"backends"`
 	Buckets     *ebpf.Map `ebpf:"buckets"`
 	Claims4     *ebpf.Map `ebpf:"claims4"`
@@ -614,6 +622,7 @@ type balancerMaps struct {
 
 func (m *balancerMaps) Close() error {
 	return _BalancerClose(
+		m.Awaited,
 		m.Backends,
 		m.Buckets,
 		m.Claims4,

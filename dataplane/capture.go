@@ -194,7 +194,7 @@ func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 		live[name] = m
 	}
 	live["counters"], live["reasons"], live["error_budget"] = o.Counters, o.Reasons, o.ErrorBudget
-	live["handshakes4"], live["handshakes6"] = o.Handshakes4, o.Handshakes6
+	live["handshakes4"], live["handshakes6"], live["awaited"] = o.Handshakes4, o.Handshakes6, o.Awaited
 	live["sampling"], live["signals"], live["ticks"] = o.Sampling, o.Signals, o.Ticks
 	return live
 }

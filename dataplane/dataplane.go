@@ -272,7 +272,7 @@ func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error)
 
 // transient maps hold nothing that another process could go on with.
 var transient = []string{
-	"events", "scratch", "claims4", "claims6", "handshakes4", "handshakes6", "notes", "sampling", "signals",
+	"events", "scratch", "claims4", "claims6", "awaited", "handshakes4", "handshakes6", "notes", "sampling", "signals",
 }
 
 // isPinned tells the maps that outlive the process from those that belong to one program.

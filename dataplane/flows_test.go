@@ -71,8 +71,9 @@ func TestCounters(t *testing.T) {
 	for _, mode := range []Mode{ModeL2, ModeIPIP, ModeNAT} {
 		s := oneBackend(ProtocolTCP, service4, mode, "198.51.100.11", 80)
 		h.set(t, s)
-		frame := fromClient(ProtocolTCP, client4, service4).frame(t)
-		for range 3 {
+		syn := fromClient(ProtocolTCP, client4, service4)
+		frame := syn.acknowledging().frame(t)
+		for _, frame := range [][]byte{syn.frame(t), frame, frame} {
 			h.receive(t, h.clients, frame)
 		}
 		status, _ := h.ServiceStatus(s.ServiceKey)

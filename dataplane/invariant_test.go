@@ -34,16 +34,17 @@ func TestNoConnectionMoves(t *testing.T) {
 		service string
 		kinds   []Service // whose tracking and policy the service has, one after the other
 		steps   int
+		seeds   uint64
 	}{
-		{"just-enough", service4, []Service{{Tracking: TrackingJustEnough}}, 4000},
-		{"just-enough IPv6", service6, []Service{{Tracking: TrackingJustEnough}}, 2000},
-		{"p2c", service4, []Service{{Policy: PolicyP2C}}, 4000},
-		{"full", service4, []Service{{}}, 2000},
+		{"just-enough", service4, []Service{{Tracking: TrackingJustEnough}}, 4000, 2},
+		{"just-enough IPv6", service6, []Service{{Tracking: TrackingJustEnough}}, 2000, 2},
+		{"p2c", service4, []Service{{Policy: PolicyP2C}}, 4000, 2},
+		{"full", service4, []Service{{Tracking: TrackingFull}}, 2000, 2},
 		{"changing", service4, []Service{
-			{Tracking: TrackingJustEnough}, {}, {Policy: PolicyP2C}, {Tracking: TrackingJustEnough}, {Policy: PolicyP2C, Tracking: TrackingFull},
-		}, 6000},
+			{Tracking: TrackingJustEnough}, {Tracking: TrackingFull}, {Policy: PolicyP2C}, {Tracking: TrackingJustEnough}, {Policy: PolicyP2C, Tracking: TrackingFull},
+		}, 6000, 9},
 	} {
-		for seed := range uint64(2) {
+		for seed := range test.seeds {
 			t.Run(fmt.Sprintf("%s seed %d", test.name, seed), func(t *testing.T) {
 				w := newConnections(t, test.service, seed)
 				for step := range test.steps {
@@ -220,6 +221,9 @@ func (h *testHost) later(t testing.TB, ticks uint32) {
 	must(t, h.reclaim()) // which may note what passed now
 	for _, st := range h.state {
 		st.agesSince -= ticks
+		if st.fullSince != 0 {
+			st.fullSince -= ticks
+		}
 		for _, b := range st.backends {
 			b.drainingSince -= ticks
 		}

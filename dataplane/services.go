@@ -25,6 +25,7 @@ type serviceState struct {
 	servers  map[balancerServerKey]balancerServer // what server IDs name
 	backends map[netip.AddrPort]*backendState
 
+	fullSince uint32 // tick since when all flows are remembered that are seen, of a service that did not; 0: it always did
 	agesSince uint32 // tick since when it is noted when remembered flows are seen, see sweep.go
 	counted   int    // remembered flows, at the last count
 }

@@ -112,7 +112,7 @@ func (d *Dataplane) beginSignals() error {
 }
 
 func (d *Dataplane) endSignals() {
-	d.sample(0)
+	d.sample(0, time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.signals = false
@@ -121,7 +121,7 @@ func (d *Dataplane) endSignals() {
 // run reads until ctx ends.
 func (r *signalReader) run(ctx context.Context) error {
 	var record ringbuf.Record
-	r.dataplane.sample(r.sampler.every)
+	r.dataplane.sample(r.sampler.every, time.Now())
 	for ctx.Err() == nil {
 		r.buffer.SetDeadline(r.sampler.due)
 		err := r.buffer.ReadInto(&record)
@@ -163,9 +163,7 @@ func (r *signalReader) adapt(came int) {
 	_, lost := r.dataplane.sampledNow()
 	now, before := time.Now(), r.sampler.every
 	r.sampler.note(now, came, lost > r.lost)
-	if r.sampler.every != before {
-		r.dataplane.sample(r.sampler.every)
-	}
+	r.dataplane.sample(r.sampler.every, now)
 	if lost > r.lost || r.sampler.every > before {
 		r.handle(Signal{Kind: SignalMissed, At: now})
 	}
@@ -188,12 +186,14 @@ func (d *Dataplane) whose(index, generation uint16) (ServiceKey, netip.AddrPort,
 	return st.key, endpoint, b != nil && b.index == index
 }
 
-// sample has one flow of so many watched, 0 is none.
-func (d *Dataplane) sample(every uint32) {
+// sample has one flow of so many watched, 0 is none, and tells the program the time.
+func (d *Dataplane) sample(every uint32, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.sampling.items) > 0 { // not closed
-		atomic.StoreUint32(&d.sampling.items[0].Every, every)
+		s := &d.sampling.items[0]
+		atomic.StoreUint32(&s.Every, every)
+		atomic.StoreUint32(&s.Second, uint32(now.Unix()))
 	}
 }
 

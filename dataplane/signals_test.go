@@ -323,6 +323,7 @@ func TestSignalsOfMovedFlow(t *testing.T) {
 func TestSignalsOfWatchers(t *testing.T) {
 	h := newTestHost(t, testOptions(t))
 	s := oneBackend(ProtocolTCP, service4, ModeL2, "198.51.100.11", 80)
+	s.Tracking = TrackingFull // without, nobody would wait for the answer as long as programs take to load
 	h.set(t, s)
 	w := h.watch(t)
 	syn := fromClient(ProtocolTCP, client4, service4)
@@ -422,4 +423,34 @@ func TestSampler(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where the slot decides, a packet is looked at for the answer of a handshake only if a SYN came lately.
+func TestSignalsWithoutRecords(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	s := oneBackend(ProtocolTCP, service4, ModeL2, "198.51.100.11", 80)
+	h.set(t, s)
+	w := h.watch(t)
+	c, err := h.Capture(Filter{})
+	must(t, err)
+	syn := fromClient(ProtocolTCP, client4, service4)
+	for i, answer := range []func([]byte){
+		func(frame []byte) { h.receive(t, h.clients, frame) },
+		func(frame []byte) {
+			_, _, err := runProgram(c.objects.ShownBalancer, h.clients, frame)
+			must(t, err)
+		},
+	} {
+		flow := syn.fromPort(uint16(10 * (i + 1)))
+		h.receive(t, h.clients, flow.frame(t))
+		w.want(t, SignalOpened, s, flow)
+		answer(flow.acknowledging().frame(t))
+		w.want(t, SignalAnswered, s, flow)
+	}
+	h.receive(t, h.clients, syn.frame(t))
+	w.want(t, SignalOpened, s, syn)
+	must(t, h.objects.Awaited.Put(uint32(0), balancerAwaited{}))
+	h.receive(t, h.clients, syn.acknowledging().frame(t))
+	w.wantNone(t, h, s, syn)
+	must(t, c.Run(t.Context(), func(Captured) bool { return false }))
 }

@@ -47,6 +47,7 @@ func TestTraceIsTheProgram(t *testing.T) {
 func TestTraceKnowsFlows(t *testing.T) {
 	h := newTestHost(t, testOptions(t))
 	s := oneBackend(ProtocolTCP, service4, ModeL2, "198.51.100.11", 80)
+	s.Tracking = TrackingFull
 	h.set(t, s)
 	frame := fromClient(ProtocolTCP, client4, service4).frame(t)
 	h.receive(t, h.clients, frame)

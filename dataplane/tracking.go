@@ -10,7 +10,7 @@ type Tracking uint8
 
 // The kinds of tracking.
 const (
-	TrackingDefault    Tracking = iota // TrackingFull, or with PolicyP2C TrackingJustEnough
+	TrackingDefault    Tracking = iota // TrackingJustEnough where that is possible, otherwise TrackingFull
 	TrackingFull                       // every flow
 	TrackingJustEnough                 // those whose slot does not tell their backend; TCP, not in nat mode
 	TrackingNone                       // none: a change of the backends moves connections; TCP, not in nat mode
@@ -73,10 +73,8 @@ func (s *Service) tracking() Tracking {
 		return TrackingFull
 	case s.Tracking != TrackingDefault:
 		return s.Tracking
-	case s.Policy == PolicyP2C:
-		return TrackingJustEnough
 	}
-	return TrackingFull
+	return TrackingJustEnough
 }
 
 // hasTransitions tells whether slots leave flows that are not remembered their backend. That needs a protocol
@@ -131,6 +129,11 @@ func slotsDecide(flags balancerServiceFlags) bool {
 	return flags&allTrackingFlags == balancerServiceFlagsSERVICE_JUST_ENOUGH
 }
 
+// remembersAll tells whether every flow is remembered as soon as it is seen.
+func remembersAll(flags balancerServiceFlags) bool {
+	return flags&(balancerServiceFlagsSERVICE_JUST_ENOUGH|balancerServiceFlagsSERVICE_UNTRACKED) == 0
+}
+
 // track has the program remember what s asks for, when the tables are there that go with it. d.mu must be held.
 func (d *Dataplane) track(st *serviceState, s Service) {
 	record := &d.services.items[st.index]
@@ -141,8 +144,12 @@ func (d *Dataplane) track(st *serviceState, s Service) {
 	if slotsDecide(after) {
 		st.agesSince = tick()
 	}
+	if !remembersAll(before) {
+		st.fullSince = tick()
+	}
 	for _, b := range st.backends {
-		if after&balancerServiceFlagsSERVICE_UNTRACKED != 0 {
+		// While slots decided alone, the flows of one that is down may have been opened again elsewhere, see takeBack.
+		if after&balancerServiceFlagsSERVICE_UNTRACKED != 0 || b.down && slotsDecide(before) {
 			d.forgetFlows(b.index)
 		}
 		if after&balancerServiceFlagsSERVICE_P2C == 0 {

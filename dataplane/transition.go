@@ -49,7 +49,7 @@ func (d *Dataplane) passage(st *serviceState, s Service) (p passage) {
 		return p
 	}
 	before, after := d.trackingFlags(st), s.trackingFlags()
-	p.partial = before&(balancerServiceFlagsSERVICE_JUST_ENOUGH|balancerServiceFlagsSERVICE_UNTRACKED) != 0
+	p.partial = !remembersAll(before) || st.fullSince != 0 && tick()-st.fullSince <= ticksOf(d.options.IdleTimeout)
 	p.remembered = slotsDecide(after) && !slotsDecide(before) && before&balancerServiceFlagsSERVICE_UNTRACKED == 0
 	d.kept = slices.Grow(d.kept[:0], len(d.backends.items))[:len(d.backends.items)]
 	clear(d.kept)

@@ -329,8 +329,8 @@ struct reply6 {
 
 /* Which flows are watched, and what of them was not told. */
 struct sampling {
-	__u32 every; /* one flow of so many, a power of two; 0 is none */
-	__u32 pad;
+	__u32 every;  /* one flow of so many, a power of two; 0 is none */
+	__u32 second; /* the time, as far as anything here has to know it */
 	__u64 lost; /* signals that found the buffer full */
 };
 
