@@ -210,7 +210,11 @@ func (d *Dataplane) load() error {
 			m.Pinning = ebpf.PinByName
 		}
 	}
-	err = spec.LoadAndAssign(&d.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.options.PinPath}})
+	var objects any = &d.objects
+	if d.isPrivate() {
+		objects = &d.objects.balancerMaps // each trace loads a program of its own
+	}
+	err = spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.options.PinPath}})
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
 		return fmt.Errorf("%w in %s: restore the limits they were made with, or remove them with `sluice unload`: %w",
 			ErrIncompatible, d.options.PinPath, err)
@@ -367,7 +371,7 @@ func (d *Dataplane) close() error {
 	if d.grace != nil {
 		d.grace.close()
 	}
-	if d.objects.Balancer != nil {
+	if d.objects.Flows4 != nil {
 		errs = append(errs, d.objects.Close())
 	}
 	return errors.Join(errs...)

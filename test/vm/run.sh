@@ -8,7 +8,7 @@
 set -euo pipefail
 
 kernel=$1 job=$(realpath "$2")
-seconds=${VM_SECONDS:-5400}
+seconds=${VM_SECONDS:-7200}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice-vm
 tools="xdp-loader xdp-filter" objects="libxdp1 xdp-tools"
 modules="nfnetlink xfrm_user veth bridge tun 8021q ipip sit ip6_tunnel fou fou6 sch_ingress cls_bpf"
