@@ -39,11 +39,15 @@ func TestExplain(t *testing.T) {
 			s := newSite(t)
 			s.serve(t, w)
 			s.apply(t, w.services(control.ProbeNone, all()...))
+			cause := "flow"
+			if w.mode.DirectReturn() {
+				cause = "slot" // which is all that it takes
+			}
 			for range 3 {
 				client, backend := s.connect(t, w)
 				known, err := s.api.Explain(t.Context(), control.ExplainRequest{Client: client, Service: w.target(portTCP)})
 				must(t, err)
-				if known.Backend != backend || known.Cause.String() != "flow" || known.Reason != "to_backend" {
+				if known.Backend != backend || known.Cause.String() != cause || known.Reason != "to_backend" {
 					t.Errorf("%s is answered by %s; explained as %+v", client, backend, known)
 				}
 				before, err := s.api.Status(t.Context())
