@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/failover"
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 func newBenchFailoverCommand(c *cli) *cobra.Command {
@@ -99,7 +100,7 @@ func (c *cli) benchFailover(cmd *cobra.Command, options failover.Options, quiet 
 		}
 	}
 	report, err := measure(cmd.Context(), options)
-	if cmd.Context().Err() != nil && !errors.Is(err, failover.ErrLeftovers) {
+	if cmd.Context().Err() != nil && !errors.Is(err, stage.ErrLeftovers) {
 		return &exitError{exitInterrupted, "interrupted; everything is removed"}
 	}
 	if err != nil {

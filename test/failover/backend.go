@@ -3,13 +3,11 @@ package failover
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"time"
 
-	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/lab"
 	"github.com/sluicelb/sluice/test/stage"
 )
@@ -19,31 +17,9 @@ type backend struct {
 	name, address string
 	host          *lab.Host
 	socket        string // on which the process is told what to do
-	pins          string // of what takes outer headers off
 	executable    string
 	process       *lab.Process
 	impairer      *impairer // of its link
-}
-
-// prepare lets the host receive traffic of a mode, as docs/operations.md says.
-func (b *backend) prepare(executable string, mode dataplane.Mode) error {
-	b.executable = executable
-	var err error
-	if b.impairer, err = attachImpairer(b.host, uplink); err != nil || mode == dataplane.ModeNAT {
-		return err
-	}
-	err = errors.Join(
-		b.host.Addr("lo", serviceAddress+"/32"),
-		b.host.Sysctl("net.ipv4.conf.all.arp_ignore", "1"),
-		b.host.Sysctl("net.ipv4.conf.all.arp_announce", "2"),
-	)
-	if err != nil || !mode.Encapsulates() {
-		return err
-	}
-	return b.host.Do(func() error {
-		_, err := dataplane.AttachDecap(uplink, dataplane.XDPAuto, b.pins)
-		return err
-	})
 }
 
 // run starts the process and waits until it serves.
@@ -77,4 +53,4 @@ func (b *backend) tell(how behaviour) error {
 }
 
 // Close lets go of what outlives the lab.
-func (b *backend) Close() error { return errors.Join(b.impairer.Close(), dataplane.Unload(b.pins)) }
+func (b *backend) Close() error { return b.impairer.Close() }

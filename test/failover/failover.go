@@ -26,9 +26,6 @@ type Options struct {
 	Progress   io.Writer      // is told what happens
 }
 
-// ErrLeftovers means that something could not be removed in the end; the message says what.
-var ErrLeftovers = errors.New("the benchmark left something behind")
-
 // usualTrial is about how long a trial takes that is detected soon.
 const usualTrial = 4 * time.Second
 
@@ -115,7 +112,7 @@ func (o Options) onSite(ctx context.Context, mode dataplane.Mode, contend func(*
 	}
 	defer func() {
 		if left := s.close(); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftovers, left))
+			err = errors.Join(err, fmt.Errorf("%w: %w", stage.ErrLeftovers, left))
 		}
 	}()
 	go func() {

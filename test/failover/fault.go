@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // Fault is what happens to a backend.
@@ -56,7 +58,7 @@ func (s *site) heal(ctx context.Context, f Fault, b *backend) error {
 		b.process.Continue()
 		return nil
 	case LinkDown:
-		return errors.Join(b.host.LinkUp(uplink), b.host.Route(clientNet, gateway))
+		return errors.Join(b.host.LinkUp(uplink), b.host.Route(stage.ClientNet, stage.Gateway))
 	case Silent, Loss:
 		return b.impairer.lose(0)
 	default:

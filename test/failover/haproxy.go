@@ -59,7 +59,7 @@ func (c *haproxy) start(ctx context.Context) error {
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return err
 	}
-	if err := c.site.host.Addr("lo", serviceAddress+"/32"); err != nil {
+	if err := c.site.host.Addr("lo", stage.ServiceAddress+"/32"); err != nil {
 		return err
 	}
 	var err error

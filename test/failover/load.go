@@ -1,15 +1,10 @@
 package failover
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sluicelb/sluice/test/lab"
 	"github.com/sluicelb/sluice/test/traffic"
@@ -65,8 +60,7 @@ func (l *load) stop() error {
 
 // run makes sockets on the thread that it is on, which is in the namespace, so that no other thread has to enter it.
 func (l *load) run(ctx context.Context) error {
-	destination := netip.MustParseAddrPort(target)
-	to := &unix.SockaddrInet4{Port: int(destination.Port()), Addr: destination.Addr().As4()}
+	to := netip.MustParseAddrPort(target)
 	for next := time.Now(); ctx.Err() == nil; next = next.Add(connectEvery) {
 		time.Sleep(time.Until(next))
 		select {
@@ -75,13 +69,13 @@ func (l *load) run(ctx context.Context) error {
 			return nil
 		}
 		start := time.Now()
-		conn, err := connect(to)
+		conn, err := traffic.Begin(0, to)
 		if conn == nil {
 			return err
 		}
 		l.pending.Go(func() {
 			if err == nil {
-				err = exchange(conn, start.Add(connectTimeout))
+				_, err = traffic.AskOnce(conn, start.Add(connectTimeout))
 			}
 			conn.Close()
 			l.add(attempt{start, time.Now(), err})
@@ -89,27 +83,6 @@ func (l *load) run(ctx context.Context) error {
 		})
 	}
 	return nil
-}
-
-// connect begins to connect. There is no file when no socket can be made.
-func connect(to unix.Sockaddr) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	if err = unix.Connect(fd, to); errors.Is(err, unix.EINPROGRESS) {
-		err = nil
-	}
-	return os.NewFile(uintptr(fd), target), os.NewSyscallError("connect", err)
-}
-
-// exchange makes one request; to write it waits for the connection.
-func exchange(conn *os.File, deadline time.Time) error {
-	if err := conn.SetDeadline(deadline); err != nil {
-		return err
-	}
-	_, err := traffic.Ask(conn, bufio.NewReaderSize(conn, 512), "", true)
-	return err
 }
 
 func (l *load) add(a attempt) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/dataplane"
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // profiles are the probes that are compared, by name, as a manifest has them.
@@ -22,7 +23,7 @@ func Profiles() []string { return sortedKeys(profiles) }
 // manifest is the service, without its backends. One that failed returns at once with its whole weight, for the next trial.
 const manifest = `services:
 - name: ` + serviceName + `
-  address: ` + serviceAddress + `
+  address: ` + stage.ServiceAddress + `
   port: ` + servicePort + `
   mode: %s
   probe: %s

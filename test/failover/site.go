@@ -3,9 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/sluicelb/sluice/dataplane"
@@ -13,26 +11,12 @@ import (
 	"github.com/sluicelb/sluice/test/stage"
 )
 
-// The addresses are those for documentation (RFC 5737).
-//
-//	client               balancer                        switch    backends
-//	eth0 ------- clients          backends ------------- |    | --- eth0
-//	198.51.100.2         .1       203.0.113.1                       203.0.113.11 ... 14
-//
-// The service's own address is on no interface of the balancer, and in the modes other than nat on lo of the
-// backends, whose answers the balancer only routes.
 const (
-	backendCount   = 4
-	uplink         = "eth0" // of the client and the backends
-	serviceName    = "web"
-	serviceAddress = "192.0.2.10"
-	servicePort    = "80"
-	target         = serviceAddress + ":" + servicePort
-	clientNet      = "198.51.100.0/24"
-	gateway        = "203.0.113.1" // of the backends
-
-	// Outer headers have room between the balancer and the backends, as operations.md asks for.
-	backendMTU = 1600
+	backendCount = 4
+	uplink       = stage.Uplink
+	serviceName  = "web"
+	servicePort  = stage.ServicePort
+	target       = stage.Target
 
 	// readyWithin is how long everything may take to come up, and a backend to come back after a fault.
 	readyWithin = time.Minute
@@ -71,14 +55,13 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, count 
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := s.connect(count); err != nil {
+	network, err := s.Network(count)
+	if err != nil {
 		return nil, err
 	}
-	for _, b := range s.backends {
-		if err := b.prepare(executable, mode); err != nil {
-			return nil, err
-		}
-		if err := b.run(ctx); err != nil {
+	s.client, s.host = network.Client, network.Balancer
+	for _, at := range network.Backends {
+		if err := s.addBackend(ctx, at, executable); err != nil {
 			return nil, err
 		}
 	}
@@ -86,48 +69,18 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, count 
 	return s, s.contender.start(ctx)
 }
 
-// connect makes the hosts, so many backends among them.
-func (s *site) connect(count int) error {
+// addBackend has a host be a backend.
+func (s *site) addBackend(ctx context.Context, at stage.Backend, executable string) error {
+	b := &backend{
+		name: at.Name(), address: at.Address, host: at.Host, executable: executable,
+		socket: filepath.Join(s.Folder, at.Name()+".sock"),
+	}
 	var err error
-	if s.client, err = s.Host("client"); err != nil {
-		return err
-	}
-	if s.host, err = s.Host("balancer"); err != nil {
-		return err
-	}
-	ethernet, err := s.Switch("switch")
-	if err != nil {
-		return err
-	}
-	err = errors.Join(
-		s.Connect(s.client, uplink, s.host, "clients", lab.LinkOptions{}),
-		ethernet.Join(s.host, "backends", lab.LinkOptions{MTU: backendMTU}),
-		s.client.Addr(uplink, "198.51.100.2/24"),
-		s.client.Route("192.0.2.0/24", "198.51.100.1"),
-		s.host.Addr("clients", "198.51.100.1/24"),
-		s.host.Addr("backends", gateway+"/24"),
-		s.host.Forward(),
-	)
-	for n := range count {
-		err = errors.Join(err, s.addBackend(ethernet, n))
-	}
-	return err
-}
-
-func (s *site) addBackend(ethernet *lab.Switch, n int) error {
-	b := &backend{name: "b" + strconv.Itoa(n+1), address: "203.0.113." + strconv.Itoa(11+n)}
-	b.socket = filepath.Join(s.Folder, b.name+".sock")
-	b.pins = fmt.Sprintf("%s-%s", s.Pins, b.name)
-	var err error
-	if b.host, err = s.Host(b.name); err != nil {
+	if b.impairer, err = attachImpairer(b.host, uplink); err != nil {
 		return err
 	}
 	s.backends = append(s.backends, b)
-	return errors.Join(
-		ethernet.Join(b.host, uplink, lab.LinkOptions{MTU: backendMTU}),
-		b.host.Addr(uplink, b.address+"/24"),
-		b.host.Route(clientNet, gateway),
-	)
+	return errors.Join(s.Receive(b.host, s.mode), b.run(ctx))
 }
 
 // close removes everything that was made.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/test/lab"
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // sluice is Sluice with the probes of a profile.
@@ -27,10 +27,10 @@ func (c *sluice) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.site.StartDaemon(ctx, c.site.host, c.executable, "clients,backends"); err != nil {
+	if err := c.site.StartDaemon(ctx, c.site.host, c.executable, stage.Interfaces); err != nil {
 		return err
 	}
-	return c.site.Apply(ctx, services, readyWithin, notReady)
+	return c.site.Apply(ctx, services, readyWithin, stage.Unequal)
 }
 
 func (c *sluice) process() *lab.Process { return c.site.Daemon }
@@ -40,21 +40,7 @@ func (c *sluice) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return notReady(status)
-}
-
-// fullShare is at least how much of an equal share of the slots a backend has when it takes its full part.
-const fullShare = 0.95
-
-func notReady(status control.Status) error {
-	for _, service := range status.Services {
-		for _, b := range service.Backends {
-			if b.State != control.StateUp || !b.NextHop.Resolved || b.Share < fullShare/float64(len(service.Backends)) {
-				return fmt.Errorf("backend %s is %s with %.1f %% of the slots: %s", b.Name, b.State, b.Share*100, b.Cause+b.NextHop.Reason)
-			}
-		}
-	}
-	return nil
+	return stage.Unequal(status)
 }
 
 // ejected watches the kernel's memory, where the daemon switches tables, since asking the daemon each millisecond

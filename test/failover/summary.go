@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // Report is what was measured.
@@ -89,26 +90,19 @@ func quantiles(values []time.Duration) Quantiles {
 	return Quantiles{P50: nearestRank(values, 0.5), P99: nearestRank(values, 0.99), Max: nearestRank(values, 1)}
 }
 
-// nearestRank returns, in milliseconds, the smallest value that at least that part (0..1) of the sorted ones does not
-// exceed.
+// nearestRank is that of stage, in milliseconds.
 func nearestRank(sorted []time.Duration, part float64) float64 {
-	if len(sorted) == 0 {
-		return 0
-	}
-	rank := int(math.Ceil(part * float64(len(sorted))))
-	return milliseconds(sorted[max(rank, 1)-1])
+	return stage.Milliseconds(stage.NearestRank(sorted, part))
 }
-
-func milliseconds(d time.Duration) float64 { return math.Round(d.Seconds()*1e4) / 10 }
 
 // String returns for example "detected after 142 ms, 17 connections failed, the last began after 139 ms: i/o timeout".
 func (t trial) String() string {
 	text := fmt.Sprintf("not detected within %v", detectWithin)
 	if t.detected {
-		text = fmt.Sprintf("detected after %.0f ms", milliseconds(t.detect))
+		text = fmt.Sprintf("detected after %.0f ms", stage.Milliseconds(t.detect))
 	}
 	if t.failed > 0 {
-		text += fmt.Sprintf(", %d connections failed, the last began after %.0f ms: %v", t.failed, milliseconds(t.gap), t.cause)
+		text += fmt.Sprintf(", %d connections failed, the last began after %.0f ms: %v", t.failed, stage.Milliseconds(t.gap), t.cause)
 	}
 	if t.disturbed > 0 {
 		text += fmt.Sprintf(", %d OF OTHER BACKENDS DISTURBED", t.disturbed)
@@ -148,8 +142,8 @@ func (q Quantiles) detection() string {
 	var columns []string
 	for _, ms := range []float64{q.P50, q.P99, q.Max} {
 		text := fmt.Sprintf("%.0f", ms)
-		if ms >= milliseconds(detectWithin) {
-			text = fmt.Sprintf(">%.0f", milliseconds(detectWithin))
+		if ms >= stage.Milliseconds(detectWithin) {
+			text = fmt.Sprintf(">%.0f", stage.Milliseconds(detectWithin))
 		}
 		columns = append(columns, fmt.Sprintf("%7s", text))
 	}

@@ -21,6 +21,9 @@ import (
 	"github.com/sluicelb/sluice/test/lab"
 )
 
+// ErrLeftovers means that something could not be removed in the end; the message says what.
+var ErrLeftovers = errors.New("the benchmark left something behind")
+
 // pinRoot is the BPF file system.
 const pinRoot = "/sys/fs/bpf/"
 
@@ -31,6 +34,8 @@ type Stage struct {
 	Pins   string          // of the daemon
 	Daemon *lab.Process    // nil before StartDaemon
 	Client *control.Client // of the daemon
+
+	decaps []string // pins of what takes outer headers off
 }
 
 // New makes an empty stage. What it makes outside its namespaces is named PREFIX-PID; what processes that are gone
@@ -103,7 +108,10 @@ func (s *Stage) Close() error {
 	if s.Lab != nil {
 		errs = append(errs, s.Lab.Close())
 	}
-	return errors.Join(append(errs, dataplane.Unload(s.Pins), os.RemoveAll(s.Folder))...)
+	for _, pins := range append(s.decaps, s.Pins) {
+		errs = append(errs, dataplane.Unload(pins))
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.Folder))...)
 }
 
 // Traces returns patterns for the files that a stage of the process with the number pid has, and none after it.
