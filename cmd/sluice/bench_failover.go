@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/failover"
-	"github.com/sluicelb/sluice/test/stage"
 )
 
 func newBenchFailoverCommand(c *cli) *cobra.Command {
@@ -91,7 +88,7 @@ func choose[T ~string](flag string, chosen []string, known []T) ([]T, error) {
 	return values, nil
 }
 
-// benchFailover measures and prints the report, as JSON on one line.
+// benchFailover measures and prints the report.
 func (c *cli) benchFailover(cmd *cobra.Command, options failover.Options, quiet time.Duration) error {
 	measure := failover.Run
 	if quiet > 0 {
@@ -100,21 +97,7 @@ func (c *cli) benchFailover(cmd *cobra.Command, options failover.Options, quiet 
 		}
 	}
 	report, err := measure(cmd.Context(), options)
-	if cmd.Context().Err() != nil && !errors.Is(err, stage.ErrLeftovers) {
-		return &exitError{exitInterrupted, "interrupted; everything is removed"}
-	}
-	if err != nil {
-		return err
-	}
-	if outputFormat(cmd) == formatJSON {
-		err = json.NewEncoder(c.stdout).Encode(report)
-	} else {
-		err = report.WriteText(c.stdout)
-	}
-	if broken := report.Broken(); err == nil && broken != "" {
-		return errors.New(broken)
-	}
-	return err
+	return c.showBench(cmd, &report, err)
 }
 
 // newBenchFailoverBackendCommand is what the benchmark starts its backends with.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluicelb/sluice/test/failover"
+	"github.com/sluicelb/sluice/test/p2c"
 )
 
 func TestBenchFailoverWrongCommandLine(t *testing.T) {
@@ -54,19 +55,23 @@ func TestBenchFailover(t *testing.T) {
 	nothingLeft(t, failover.Traces(run.Process.Pid))
 }
 
-func TestInterruptedBenchFailoverCleansUp(t *testing.T) {
-	run := exec.CommandContext(t.Context(), buildProgram(t), "bench", "failover")
-	var output bytes.Buffer
-	run.Stdout, run.Stderr = &output, &output
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
+func TestInterruptedBenchCleansUp(t *testing.T) {
+	for name, traces := range map[string]func(int) []string{"failover": failover.Traces, "p2c": p2c.Traces} {
+		t.Run(name, func(t *testing.T) {
+			run := exec.CommandContext(t.Context(), buildProgram(t), "bench", name)
+			var output bytes.Buffer
+			run.Stdout, run.Stderr = &output, &output
+			if err := run.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(2*time.Second, func() { _ = run.Process.Signal(syscall.SIGINT) })
+			var exit *exec.ExitError
+			if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+				t.Errorf("it ended with %v\n%s", err, &output)
+			}
+			nothingLeft(t, traces(run.Process.Pid))
+		})
 	}
-	time.AfterFunc(2*time.Second, func() { _ = run.Process.Signal(syscall.SIGINT) })
-	var exit *exec.ExitError
-	if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-		t.Errorf("it ended with %v\n%s", err, &output)
-	}
-	nothingLeft(t, failover.Traces(run.Process.Pid))
 }
 
 // nothingLeft wants no file that matches one of the patterns.
