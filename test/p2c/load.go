@@ -45,11 +45,17 @@ type request struct {
 func sendAll(ctx context.Context, from *lab.Host, due []time.Duration) ([]request, error) {
 	requests := make([]request, len(due))
 	var pending sync.WaitGroup
+	pace, err := newAlarm()
+	if err != nil {
+		return nil, err
+	}
+	defer pace.Close()
+	defer context.AfterFunc(ctx, func() { pace.Close() })()
 	to, start := netip.MustParseAddrPort(stage.Target), time.Now()
-	err := from.Do(func() error { // one thread for all sockets
+	err = from.Do(func() error { // one thread for all sockets
 		for i, after := range due {
 			at := start.Add(after)
-			if err := stage.Sleep(ctx, time.Until(at)); err != nil {
+			if err := pace.sleep(time.Until(at)); err != nil {
 				return err
 			}
 			r := &requests[i]
