@@ -16,9 +16,9 @@ import (
 // requestTimeout is more than any request takes unless a queue only grows. One that fails counts as so long.
 const requestTimeout = 10 * time.Second
 
-// firstPort is that of a round's first request. Every request has its own: the kernel would choose at random and use
-// some again, whose flows would be remembered in one place.
-const firstPort = 1024
+// Every request of a round has a port of its own from these, in turn: the kernel would choose at random and use some
+// again, whose flows would be remembered in one place.
+const firstPort, ports = 1024, 65536 - 1024
 
 // arrivals returns when requests are due, in order: a Poisson process of a rate, in 1/s, up to a duration.
 func arrivals(rate float64, duration time.Duration, random *rand.Rand) []time.Duration {
@@ -41,8 +41,8 @@ type request struct {
 }
 
 // sendAll makes requests from a host when they are due, counted from now, whatever became of those before, and waits
-// for all answers.
-func sendAll(ctx context.Context, from *lab.Host, due []time.Duration) ([]request, error) {
+// for all answers. Ports begin with the one that has a number below ports.
+func sendAll(ctx context.Context, from *lab.Host, number int, due []time.Duration) ([]request, error) {
 	requests := make([]request, len(due))
 	var pending sync.WaitGroup
 	pace, err := newAlarm()
@@ -60,7 +60,7 @@ func sendAll(ctx context.Context, from *lab.Host, due []time.Duration) ([]reques
 			}
 			r := &requests[i]
 			r.late = time.Since(at)
-			conn, err := traffic.Begin(uint16(firstPort+i), to)
+			conn, err := traffic.Begin(uint16(firstPort+(number+i)%ports), to)
 			if conn == nil {
 				return fmt.Errorf("making the socket of a request (a lower --rate needs fewer at a time): %w", err)
 			}

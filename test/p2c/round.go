@@ -104,8 +104,8 @@ func (o Options) measure(ctx context.Context, s *stage.Stage, network *stage.Net
 	if err := s.Apply(ctx, []control.Service{o.service(network, policy)}, readyWithin, stage.Unequal); err != nil {
 		return round{}, err
 	}
-	due := arrivals(o.Rate, o.Duration, rand.New(rand.NewPCG(number, 0)))
-	requests, err := sendAll(ctx, network.Client, due)
+	random := rand.New(rand.NewPCG(number, 0))
+	requests, err := sendAll(ctx, network.Client, random.IntN(ports), arrivals(o.Rate, o.Duration, random))
 	if err != nil {
 		return round{}, err
 	}
