@@ -123,7 +123,7 @@ func (o Options) measure(ctx context.Context, s *stage.Stage, network *stage.Net
 	return r, err
 }
 
-// service is what is balanced, with the default tracking of its policy.
+// service is what is balanced. With Maglev every flow is remembered, which shows that they are counted rightly.
 func (o Options) service(network *stage.Network, policy dataplane.Policy) control.Service {
 	at := netip.MustParseAddrPort(stage.Target)
 	service := control.Service{
@@ -134,6 +134,9 @@ func (o Options) service(network *stage.Network, policy dataplane.Policy) contro
 		Mode:      &o.Mode,
 		Probe:     &control.Probe{Spec: probe.Spec{Kind: o.Probe}},
 		Selection: control.Selection{Policy: policy},
+	}
+	if policy == dataplane.PolicyMaglev {
+		service.Tracking = dataplane.TrackingFull
 	}
 	for _, b := range network.Backends {
 		service.Backends = append(service.Backends, control.Backend{Name: b.Name(), Address: netip.MustParseAddr(b.Address)})
