@@ -56,4 +56,4 @@ MAP(devices, BPF_MAP_TYPE_DEVMAP_HASH, __u32, __u32, 0);
 /* Set when the program is loaded. */
 const volatile __u16 nat_port_first = 1024;
 const volatile __u16 nat_port_last = 32767;
-const volatile __u32 hash_seed = 0;
+const volatile __u64 hash_keys[11] = {};

@@ -462,7 +462,7 @@ const (
 	balancerVarCaptureLost    = "capture_lost"
 	balancerVarCaptureReason  = "capture_reason"
 	balancerVarCaptureService = "capture_service"
-	balancerVarHashSeed       = "hash_seed"
+	balancerVarHashKeys       = "hash_keys"
 	balancerVarNatPortFirst   = "nat_port_first"
 	balancerVarNatPortLast    = "nat_port_last"
 )
@@ -560,7 +560,7 @@ type balancerVariableSpecs struct {
 	CaptureLost    *ebpf.VariableSpec `ebpf:"capture_lost"`
 	CaptureReason  *ebpf.VariableSpec `ebpf:"capture_reason"`
 	CaptureService *ebpf.VariableSpec `ebpf:"capture_service"`
-	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
+	HashKeys       *ebpf.VariableSpec `ebpf:"hash_keys"`
 	NatPortFirst   *ebpf.VariableSpec `ebpf:"nat_port_first"`
 	NatPortLast    *ebpf.VariableSpec `ebpf:"nat_port_last"`
 }
@@ -666,7 +666,7 @@ type balancerVariables struct {
 	CaptureLost    *ebpf.Variable `ebpf:"capture_lost"`
 	CaptureReason  *ebpf.Variable `ebpf:"capture_reason"`
 	CaptureService *ebpf.Variable `ebpf:"capture_service"`
-	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
+	HashKeys       *ebpf.Variable `ebpf:"hash_keys"`
 	NatPortFirst   *ebpf.Variable `ebpf:"nat_port_first"`
 	NatPortLast    *ebpf.Variable `ebpf:"nat_port_last"`
 }

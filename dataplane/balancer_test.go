@@ -62,14 +62,30 @@ func flowHash(p packet) uint32 {
 		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
 		return x ^ x>>33
 	}
-	var h uint64
-	address := append(p.source.AsSlice(), p.target.AsSlice()...)
-	for i := 0; i < len(address); i += 8 {
-		high, low := binary.LittleEndian.Uint32(address[i:]), binary.LittleEndian.Uint32(address[i+4:])
-		h = mix(h ^ (uint64(high)<<32 | uint64(low)))
+	keys := hashKeys(0)
+	ports := uint64(network16(p.sport)) | uint64(network16(p.dport))<<16
+	sum := keys[0] + keys[1]*ports + keys[2]*uint64(p.protocol)
+	words, second := p.source.AsSlice(), 3+len(p.source.AsSlice())/4
+	for i := 0; i < len(words); i += 4 {
+		sum += keys[3+i/4]*uint64(binary.LittleEndian.Uint32(words[i:])) + keys[second+i/4]*uint64(binary.LittleEndian.Uint32(p.target.AsSlice()[i:]))
 	}
-	ports := uint64(network16(p.sport))<<24 | uint64(network16(p.dport))<<40 | uint64(p.protocol)
-	return uint32(mix(h^ports) >> 32)
+	return uint32(mix(sum) >> 32)
+}
+
+// What hosts with different versions must agree on.
+func TestHashKeysAreForever(t *testing.T) {
+	// The first numbers that the authors' SplittableRandom of the seed 0 makes.
+	for i, want := range []uint64{0xe220a8397b1dcdaf, 0x6e789e6aa1b965f4, 0x06c45d188009454f} {
+		if got := hashKeys(0)[i]; got != want {
+			t.Errorf("key %d is %#x, want %#x", i, got, want)
+		}
+	}
+	if hashKeys(1) == hashKeys(0) {
+		t.Error("another seed has the same keys")
+	}
+	if got := flowHash(fromClient(ProtocolTCP, client4, service4)); got != 0x5b1ba65e {
+		t.Errorf("a flow has the hash %#x", got)
+	}
 }
 
 func (p packet) tagged(ids ...uint16) packet {

@@ -263,7 +263,7 @@ func (d *Dataplane) spec(constants map[string]any) (*ebpf.CollectionSpec, error)
 	all := map[string]any{
 		"nat_port_first": d.options.NATPorts.First,
 		"nat_port_last":  d.options.NATPorts.Last,
-		"hash_seed":      d.options.HashSeed,
+		"hash_keys":      hashKeys(d.options.HashSeed),
 	}
 	maps.Copy(all, constants)
 	for name, value := range all {

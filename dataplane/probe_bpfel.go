@@ -39,7 +39,7 @@ const (
 	probeMapSources6     = "sources6"
 	probeMapTicks        = "ticks"
 	probeProgProbe       = "probe"
-	probeVarHashSeed     = "hash_seed"
+	probeVarHashKeys     = "hash_keys"
 	probeVarNatPortFirst = "nat_port_first"
 	probeVarNatPortLast  = "nat_port_last"
 	probeVarProbeMark    = "probe_mark"
@@ -122,7 +122,7 @@ type probeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeVariableSpecs struct {
-	HashSeed     *ebpf.VariableSpec `ebpf:"hash_seed"`
+	HashKeys     *ebpf.VariableSpec `ebpf:"hash_keys"`
 	NatPortFirst *ebpf.VariableSpec `ebpf:"nat_port_first"`
 	NatPortLast  *ebpf.VariableSpec `ebpf:"nat_port_last"`
 	ProbeMark    *ebpf.VariableSpec `ebpf:"probe_mark"`
@@ -203,7 +203,7 @@ func (m *probeMaps) Close() error {
 //
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeVariables struct {
-	HashSeed     *ebpf.Variable `ebpf:"hash_seed"`
+	HashKeys     *ebpf.Variable `ebpf:"hash_keys"`
 	NatPortFirst *ebpf.Variable `ebpf:"nat_port_first"`
 	NatPortLast  *ebpf.Variable `ebpf:"nat_port_last"`
 	ProbeMark    *ebpf.Variable `ebpf:"probe_mark"`
