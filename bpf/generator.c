@@ -27,7 +27,8 @@ struct pattern {
 	__u8 pad;
 	__u16 lengths[LENGTHS]; /* bytes */
 	__u32 flows;
-	__u32 stride; /* from each packet's flow to the next one's, prime to flows */
+	__u32 stride;	/* from each packet's flow to the next one's, prime to flows */
+	__u32 interval; /* ns from packet to packet, 0: as fast as it goes */
 };
 
 /* Set when the program is loaded. */
@@ -37,6 +38,18 @@ const volatile struct pattern traffic = { .flows = 1 };
 __u32 flow;
 __u32 turn;
 __u64 sent;
+__u64 due; /* when the next packet is to be made, ns; 0 is now */
+
+/* The clock is read for one packet of so many only. */
+#define PACKETS_PER_READING 64
+
+/* The first and the latest reading, and the value of sent at each. User space sets the
+ * first to 0 to begin anew.
+ */
+__u64 first_time;
+__u64 first_sent;
+__u64 last_time;
+__u64 last_sent;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -207,6 +220,36 @@ always_inline int write_frame(struct xdp_md *ctx, __u32 number, __u16 length)
 	return write_tcp(l4, data_end(ctx), source, sum);
 }
 
+always_inline void read_clock(void)
+{
+	if (sent % PACKETS_PER_READING)
+		return;
+	last_time = bpf_ktime_get_ns();
+	last_sent = sent;
+	if (first_time)
+		return;
+	first_time = last_time;
+	first_sent = last_sent;
+}
+
+static long is_due(__u32 index, void *unused)
+{
+	return bpf_ktime_get_ns() >= due;
+}
+
+/* More rounds of is_due than there are in a millisecond, which is the longest interval.
+ */
+#define PATIENCE (1 << 20)
+
+/* Holds the rate. It does not sleep: nobody wakes a program that does. */
+always_inline void wait(void)
+{
+	if (!due)
+		due = bpf_ktime_get_ns();
+	bpf_loop(PATIENCE, is_due, NULL, 0);
+	due += traffic.interval;
+}
+
 /* Makes the next frame and sends it out of the interface that it is run on. */
 SEC("xdp")
 int generate(struct xdp_md *ctx)
@@ -215,6 +258,9 @@ int generate(struct xdp_md *ctx)
 
 	if (resize(ctx, length) || write_frame(ctx, next_flow(), length))
 		return XDP_ABORTED;
+	if (traffic.interval)
+		wait();
+	read_clock();
 	sent++;
 	return XDP_TX;
 }

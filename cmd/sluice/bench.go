@@ -12,11 +12,12 @@ import (
 
 func newBenchCommand(c *cli) *cobra.Command {
 	group := newGroup("bench", "Measure Sluice on this machine, in namespaces of its own",
+		newBenchDataplaneCommand(c),
 		newBenchFailoverCommand(c),
 		newBenchP2CCommand(c),
 	)
-	group.Long = `Measure Sluice on this machine: the daemon, servers and clients run in network namespaces that are made for it and
-removed in the end. It needs root. Figures of different machines compare badly; docs/benchmarks.md has some.`
+	group.Long = `Measure Sluice on this machine: what is measured runs in network namespaces that are made for it and removed in the
+end. It needs root. Figures of different machines compare badly; docs/benchmarks.md has some.`
 	return group
 }
 

@@ -6,6 +6,7 @@ package generator
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -54,15 +55,18 @@ type Options struct {
 	Index    int            // of the interface that packets leave by; it must have an XDP program, such as the sink
 	LocalMAC net.HardwareAddr
 	MAC      net.HardwareAddr // of the other end
-	Rate     int              // packets per second, 0: as many as the processor makes
+	Rate     int              // packets per second, MinRate or more; 0: as many as the processor makes
 }
+
+// MinRate is the lowest rate that is held.
+const MinRate = 1000
 
 // Generator sends packets. Not safe for concurrent use.
 type Generator struct {
 	options Options
 	objects struct {
-		Generate *ebpf.Program  `ebpf:"generate"`
-		Sent     *ebpf.Variable `ebpf:"sent"`
+		Generate *ebpf.Program `ebpf:"generate"`
+		objectVariables
 	}
 }
 
@@ -70,6 +74,9 @@ type Generator struct {
 func New(o Options) (*Generator, error) {
 	if o.Flows < 1 || o.Flows > MaxFlows {
 		return nil, fmt.Errorf("%d flows: possible are 1 to %d", o.Flows, MaxFlows)
+	}
+	if o.Rate != 0 && o.Rate < MinRate {
+		return nil, fmt.Errorf("%d packets per second: the lowest rate is %d", o.Rate, MinRate)
 	}
 	g := &Generator{options: o}
 	if err := load(&g.objects, o.pattern()); err != nil {
@@ -87,59 +94,68 @@ func (g *Generator) Sent() (sent uint64, err error) {
 	return sent, err
 }
 
-// With so many packets in a call of the kernel its set-up costs nothing that can be measured, and an interrupt is noticed
-// within a tenth of a second.
-const batch = 1 << 17
-
-// batchTime is how much is sent at once where a rate is held.
-const batchTime = 2 * time.Millisecond
+// An interrupt is noticed after so many packets, or after batchTime where a rate is held.
+const (
+	batch     = 1 << 20
+	batchTime = 300 * time.Millisecond
+)
 
 // Send sends so many packets, or some more where a signal interrupts it; it goes on with the flow after the last one.
+// It returns how many went out in a second, without what the kernel needs to begin and to end; 0 for less than 128.
 // The calling thread must be in the network namespace of the interface. What the other end has no room for is lost.
-func (g *Generator) Send(ctx context.Context, packets int) error {
+func (g *Generator) Send(ctx context.Context, packets int) (rate float64, err error) {
 	size := batch
 	if g.options.Rate > 0 {
-		size = max(1, int(float64(g.options.Rate)*batchTime.Seconds()))
+		size = max(1, min(size, int(float64(g.options.Rate)*batchTime.Seconds())))
 	}
-	begin := time.Now()
+	var sent uint64
+	var took time.Duration
 	for done := 0; done < packets; done += size {
-		if err := g.pause(ctx, begin, done); err != nil {
-			return err
+		if err := ctx.Err(); err != nil {
+			return 0, err
 		}
-		if err := g.run(min(size, packets-done)); err != nil {
-			return err
+		n, t, err := g.run(min(size, packets-done))
+		if err != nil {
+			return 0, fmt.Errorf("sending: %w", err)
 		}
+		sent, took = sent+n, took+t
 	}
-	return nil
+	if took == 0 {
+		return 0, nil
+	}
+	return float64(sent) / took.Seconds(), nil
 }
 
-// pause waits until the time has come for what follows the first so many packets.
-func (g *Generator) pause(ctx context.Context, begin time.Time, done int) error {
-	if g.options.Rate == 0 {
-		return ctx.Err()
+// run has the kernel make and send so many frames. It returns how long it took for how many of them.
+func (g *Generator) run(packets int) (timed uint64, took time.Duration, err error) {
+	o := &g.objects
+	if err := errors.Join(o.Due.Set(uint64(0)), o.FirstTime.Set(uint64(0)), o.LastTime.Set(uint64(0))); err != nil {
+		return 0, 0, err
 	}
-	due := begin.Add(time.Duration(float64(done) / float64(g.options.Rate) * float64(time.Second)))
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Until(due)):
-		return nil
-	}
-}
-
-// run has the kernel make and send so many frames.
-func (g *Generator) run(packets int) error {
 	frame := make([]byte, 60) // ETH_ZLEN (include/uapi/linux/if_ether.h); the program changes it as it needs
-	_, err := g.objects.Generate.Run(&ebpf.RunOptions{
-		Data:    frame,
-		Context: xdpContext{DataEnd: uint32(len(frame)), IngressIfindex: uint32(g.options.Index)},
-		Repeat:  uint32(packets),
-		Flags:   unix.BPF_F_TEST_XDP_LIVE_FRAMES,
+	_, err = o.Generate.Run(&ebpf.RunOptions{
+		Data:      frame,
+		Context:   xdpContext{DataEnd: uint32(len(frame)), IngressIfindex: uint32(g.options.Index)},
+		Repeat:    uint32(packets),
+		Flags:     unix.BPF_F_TEST_XDP_LIVE_FRAMES,
+		BatchSize: g.options.together(),
 	})
 	if err != nil {
-		return fmt.Errorf("sending: %w", err)
+		return 0, 0, err
 	}
-	return nil
+	var firstTime, firstSent, lastTime, lastSent uint64
+	err = errors.Join(o.FirstTime.Get(&firstTime), o.FirstSent.Get(&firstSent), o.LastTime.Get(&lastTime), o.LastSent.Get(&lastSent))
+	return lastSent - firstSent, time.Duration(lastTime - firstTime), err
+}
+
+// together is how many frames go out at once: as many as a driver polls for (NAPI_POLL_WEIGHT of
+// include/linux/netdevice.h), or what comes in a millisecond.
+func (o *Options) together() uint32 {
+	const weight = 64
+	if o.Rate == 0 {
+		return weight
+	}
+	return uint32(min(weight, max(1, o.Rate/1000)))
 }
 
 // xdpContext is struct xdp_md.
@@ -164,6 +180,9 @@ func (o *Options) pattern() objectPattern {
 		Lengths:     o.lengths(),
 		Flows:       uint32(o.Flows),
 		Stride:      stride(uint32(o.Flows)),
+	}
+	if o.Rate > 0 {
+		p.Interval = uint32(time.Second / time.Duration(o.Rate))
 	}
 	if o.Target.Addr().Is6() {
 		p.Ipv6, p.Source = 1, words(FirstClient6)

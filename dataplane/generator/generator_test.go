@@ -51,7 +51,10 @@ func (b *bench) send(t *testing.T, o Options, packets int) *Generator {
 	g, err := New(o)
 	must(t, err)
 	t.Cleanup(func() { must(t, g.Close()) })
-	must(t, b.near.Do(func() error { return g.Send(t.Context(), packets) }))
+	must(t, b.near.Do(func() error {
+		_, err := g.Send(t.Context(), packets)
+		return err
+	}))
 	return g
 }
 
@@ -246,7 +249,7 @@ func TestStoppedGenerator(t *testing.T) {
 	defer g.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := g.Send(ctx, 1<<30); !errors.Is(err, context.Canceled) {
+	if _, err := g.Send(ctx, 1<<30); !errors.Is(err, context.Canceled) {
 		t.Errorf("it ended with %v", err)
 	}
 }

@@ -28,6 +28,7 @@ type objectPattern struct {
 	_           [2]byte
 	Flows       uint32
 	Stride      uint32
+	Interval    uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -39,7 +40,12 @@ const (
 	objectProgEncapsulate = "encapsulate"
 	objectProgGenerate    = "generate"
 	objectProgSink        = "sink"
+	objectVarDue          = "due"
+	objectVarFirstSent    = "first_sent"
+	objectVarFirstTime    = "first_time"
 	objectVarFlow         = "flow"
+	objectVarLastSent     = "last_sent"
+	objectVarLastTime     = "last_time"
 	objectVarSent         = "sent"
 	objectVarTraffic      = "traffic"
 	objectVarTurn         = "turn"
@@ -104,10 +110,15 @@ type objectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
-	Flow    *ebpf.VariableSpec `ebpf:"flow"`
-	Sent    *ebpf.VariableSpec `ebpf:"sent"`
-	Traffic *ebpf.VariableSpec `ebpf:"traffic"`
-	Turn    *ebpf.VariableSpec `ebpf:"turn"`
+	Due       *ebpf.VariableSpec `ebpf:"due"`
+	FirstSent *ebpf.VariableSpec `ebpf:"first_sent"`
+	FirstTime *ebpf.VariableSpec `ebpf:"first_time"`
+	Flow      *ebpf.VariableSpec `ebpf:"flow"`
+	LastSent  *ebpf.VariableSpec `ebpf:"last_sent"`
+	LastTime  *ebpf.VariableSpec `ebpf:"last_time"`
+	Sent      *ebpf.VariableSpec `ebpf:"sent"`
+	Traffic   *ebpf.VariableSpec `ebpf:"traffic"`
+	Turn      *ebpf.VariableSpec `ebpf:"turn"`
 }
 
 // objectObjects contains all objects after they have been loaded into the kernel.
@@ -143,10 +154,15 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
-	Flow    *ebpf.Variable `ebpf:"flow"`
-	Sent    *ebpf.Variable `ebpf:"sent"`
-	Traffic *ebpf.Variable `ebpf:"traffic"`
-	Turn    *ebpf.Variable `ebpf:"turn"`
+	Due       *ebpf.Variable `ebpf:"due"`
+	FirstSent *ebpf.Variable `ebpf:"first_sent"`
+	FirstTime *ebpf.Variable `ebpf:"first_time"`
+	Flow      *ebpf.Variable `ebpf:"flow"`
+	LastSent  *ebpf.Variable `ebpf:"last_sent"`
+	LastTime  *ebpf.Variable `ebpf:"last_time"`
+	Sent      *ebpf.Variable `ebpf:"sent"`
+	Traffic   *ebpf.Variable `ebpf:"traffic"`
+	Turn      *ebpf.Variable `ebpf:"turn"`
 }
 
 // objectPrograms contains all programs after they have been loaded into the kernel.

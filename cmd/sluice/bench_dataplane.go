@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding"
+	"encoding/json"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicelb/sluice/dataplane"
+	"github.com/sluicelb/sluice/dataplane/generator"
+	"github.com/sluicelb/sluice/test/packetcost"
+)
+
+// formatMarkdown is the format of docs/benchmarks.md.
+const formatMarkdown = "markdown"
+
+// dataplaneChoice is the flags of `bench dataplane` that name what is combined to rows.
+type dataplaneChoice struct {
+	families, modes, traffic, tracking []string
+}
+
+func newBenchDataplaneCommand(c *cli) *cobra.Command {
+	options := packetcost.Options{
+		Flows: []int{1, 1000, 100_000, 1_000_000}, Backends: 100, Packets: 300_000, Rounds: 5, Progress: c.stderr,
+	}
+	choice := dataplaneChoice{
+		families: []string{string(packetcost.IPv4)}, modes: []string{dataplane.ModeIPIP.String()}, traffic: []string{allValues},
+		tracking: []string{dataplane.TrackingJustEnough.String(), dataplane.TrackingFull.String()},
+	}
+	cmd := &cobra.Command{
+		Use:   "dataplane",
+		Short: "Measure what the balancer costs for each packet",
+		Long: `Send packets through the balancer as fast as one processor generates, balances and sinks them, and measure how long
+the balancer's program takes for one, by the kernel's own statistics. These cost something themselves: in the same run
+the same packets go to a program that does nothing ("empty"), and to one that only encapsulates. NS is what the kernel
+says, NET NS is without what the empty program takes, and RATIO is NS of the balancer in multiples of the empty program's.
+Figures are medians of all rounds, in which the three take turns; SPREAD is (highest - lowest) / median.
+
+Each combination of the flags is a row. The traffic: ack (segments without data), syn (a flood of SYNs, from as many
+clients as --flows says), udp (datagrams without data), mix (IP packets of 40, 576 and 1500 bytes, 7:4:1). Mode nat and UDP
+are tracked in full, whatever --tracking says. Every flow passes before anything is measured, and all backends are up.
+REMEMBERED is how many entries the flow table has in the end.`,
+		Args:              arguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := choice.apply(&options); err != nil {
+				return err
+			}
+			if err := checkDataplaneOptions(options); err != nil {
+				return err
+			}
+			return c.benchDataplane(cmd, options)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntSliceVar(&options.Flows, "flows", options.Flows, "a `NUMBER` of flows or several")
+	flags.StringSliceVar(&choice.traffic, "traffic", choice.traffic, "a `KIND` of packets or several: ack, syn, udp, mix; all")
+	flags.StringSliceVar(&choice.modes, "mode", choice.modes, "a `MODE` or several: nat, l2, ipip, gue; all")
+	flags.StringSliceVar(&choice.families, "family", choice.families, "an IP version (`FAMILY`) or several: ipv4, ipv6; all")
+	flags.StringSliceVar(&choice.tracking, "tracking", choice.tracking, "a `KIND` of tracking or several: full, just-enough, none; all")
+	flags.IntVar(&options.Backends, "backends", options.Backends, "`NUMBER` of backends")
+	flags.IntVar(&options.Packets, "packets", options.Packets, "`NUMBER` of packets of each measurement")
+	flags.IntVar(&options.Rounds, "rounds", options.Rounds, "`NUMBER` of rounds")
+	flags.IntVar(&options.Rate, "pps", 0, "hold a rate, in packets per second (`NUMBER`), instead of going as fast as possible")
+	for name, known := range dataplaneValues {
+		completeFlag(cmd, name, append(known, allValues)...)
+	}
+	return outputFlag(cmd, formatTable, formatJSON, formatMarkdown)
+}
+
+// dataplaneValues are the known values of flags.
+var dataplaneValues = map[string][]string{
+	"family":   {string(packetcost.IPv4), string(packetcost.IPv6)},
+	"mode":     {"nat", "l2", "ipip", "gue"},
+	"traffic":  {string(generator.ACK), string(generator.SYN), string(generator.UDP), string(generator.Mix)},
+	"tracking": {"full", "just-enough", "none"},
+}
+
+// apply puts what was chosen into the options.
+func (d *dataplaneChoice) apply(o *packetcost.Options) (err error) {
+	if o.Families, err = choose("family", d.families, packetcost.Families); err != nil {
+		return err
+	}
+	if o.Traffic, err = choose("traffic", d.traffic, generator.Kinds); err != nil {
+		return err
+	}
+	if o.Modes, err = chooseNamed[dataplane.Mode]("mode", d.modes); err != nil {
+		return err
+	}
+	o.Trackings, err = chooseNamed[dataplane.Tracking]("tracking", d.tracking)
+	return err
+}
+
+// chooseNamed is choose for values that are known by names.
+func chooseNamed[T any, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](flag string, chosen []string) ([]T, error) {
+	names, err := choose(flag, chosen, dataplaneValues[flag])
+	if err != nil {
+		return nil, err
+	}
+	values := make([]T, len(names))
+	for i, name := range names {
+		if err := P(&values[i]).UnmarshalText([]byte(name)); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+func checkDataplaneOptions(o packetcost.Options) error {
+	for _, flows := range o.Flows {
+		if flows < 1 || flows > generator.MaxFlows {
+			return invalidInput("--flows: %d is not in 1 to %d", flows, generator.MaxFlows)
+		}
+	}
+	switch {
+	case o.Backends < 1 || o.Backends > packetcost.MaxBackends:
+		return invalidInput("--backends: %d is not in 1 to %d", o.Backends, packetcost.MaxBackends)
+	case o.Packets < 1:
+		return invalidInput("--packets: %d is less than 1", o.Packets)
+	case o.Rounds < 1:
+		return invalidInput("--rounds: %d is less than 1", o.Rounds)
+	case o.Rate < 0:
+		return invalidInput("--pps: %d is less than 0", o.Rate)
+	}
+	return nil
+}
+
+// benchDataplane measures and prints the report, as JSON on one line.
+func (c *cli) benchDataplane(cmd *cobra.Command, options packetcost.Options) error {
+	report, err := packetcost.Run(cmd.Context(), options)
+	if cmd.Context().Err() != nil && !errors.Is(err, packetcost.ErrLeftovers) {
+		return &exitError{exitInterrupted, "interrupted; everything is removed"}
+	}
+	if err != nil {
+		return err
+	}
+	switch outputFormat(cmd) {
+	case formatJSON:
+		return json.NewEncoder(c.stdout).Encode(report)
+	case formatMarkdown:
+		return report.WriteMarkdown(c.stdout)
+	}
+	return report.WriteText(c.stdout)
+}
