@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ func newBenchDataplaneCommand(c *cli) *cobra.Command {
 	options := packetcost.Options{
 		Flows: []int{1, 1000, 100_000, 1_000_000}, Backends: 100, Packets: 300_000, Rounds: 5, Progress: c.stderr,
 	}
+	var device string
+	var yes bool
 	choice := dataplaneChoice{
 		families: []string{string(packetcost.IPv4)}, modes: []string{dataplane.ModeIPIP.String()}, traffic: []string{allValues},
 		tracking: []string{dataplane.TrackingJustEnough.String(), dataplane.TrackingFull.String()},
@@ -40,7 +43,12 @@ Figures are medians of all rounds, in which the three take turns; SPREAD is (hig
 Each combination of the flags is a row. The traffic: ack (segments without data), syn (a flood of SYNs, from as many
 clients as --flows says), udp (datagrams without data), mix (IP packets of 40, 576 and 1500 bytes, 7:4:1). Mode nat and UDP
 are tracked in full, whatever --tracking says. Every flow passes before anything is measured, and all backends are up.
-REMEMBERED is how many entries the flow table has in the end.`,
+REMEMBERED is how many entries the flow table has in the end.
+
+With --interface nothing is generated: what comes to an interface of this host from another one is measured, for 192.0.2.10
+or 2001:db8::10, port 80, from the flows that --flows names. Each flag names one value then. The programs take turns on
+the interface, so the host itself gets nothing by it meanwhile, and "empty" sends every frame back as it came. 198.18.0.0/15
+or 2001:db8:2::/48 must be routed to where the balancer's packets may go. --yes says that nobody else needs any of it.`,
 		Args:              arguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,7 +58,18 @@ REMEMBERED is how many entries the flow table has in the end.`,
 			if err := checkDataplaneOptions(options); err != nil {
 				return err
 			}
-			return c.benchDataplane(cmd, options)
+			if device == "" && yes {
+				return usageError("--yes is for --interface only")
+			}
+			if device != "" && !yes {
+				return usageError("--interface puts programs on %s that send back, or to 198.18.0.0/15, all that comes: --yes says that nobody needs it meanwhile", device)
+			}
+			return c.benchDataplane(cmd, func(ctx context.Context) (packetcost.Report, error) {
+				if device != "" {
+					return packetcost.RunOn(ctx, options, device)
+				}
+				return packetcost.Run(ctx, options)
+			})
 		},
 	}
 	flags := cmd.Flags()
@@ -63,6 +82,9 @@ REMEMBERED is how many entries the flow table has in the end.`,
 	flags.IntVar(&options.Packets, "packets", options.Packets, "`NUMBER` of packets of each measurement")
 	flags.IntVar(&options.Rounds, "rounds", options.Rounds, "`NUMBER` of rounds")
 	flags.IntVar(&options.Rate, "pps", 0, "hold a rate, in packets per second (`NUMBER`), instead of going as fast as possible")
+	flags.StringVar(&device, "interface", "", "measure what comes to an `INTERFACE` of this host")
+	flags.BoolVar(&yes, "yes", false, "with --interface: nobody else needs it")
+	completeFlag(cmd, "interface")
 	for name, known := range dataplaneValues {
 		completeFlag(cmd, name, append(known, allValues)...)
 	}
@@ -110,6 +132,9 @@ func chooseNamed[T any, P interface {
 	return values, nil
 }
 
+// minPackets is how many packets say something at all.
+const minPackets = 1000
+
 func checkDataplaneOptions(o packetcost.Options) error {
 	for _, flows := range o.Flows {
 		if flows < 1 || flows > generator.MaxFlows {
@@ -119,21 +144,24 @@ func checkDataplaneOptions(o packetcost.Options) error {
 	switch {
 	case o.Backends < 1 || o.Backends > packetcost.MaxBackends:
 		return invalidInput("--backends: %d is not in 1 to %d", o.Backends, packetcost.MaxBackends)
-	case o.Packets < 1:
-		return invalidInput("--packets: %d is less than 1", o.Packets)
+	case o.Packets < minPackets:
+		return invalidInput("--packets: %d is less than %d", o.Packets, minPackets)
 	case o.Rounds < 1:
 		return invalidInput("--rounds: %d is less than 1", o.Rounds)
-	case o.Rate < 0:
-		return invalidInput("--pps: %d is less than 0", o.Rate)
+	case o.Rate != 0 && o.Rate < generator.MinRate:
+		return invalidInput("--pps: %d is less than %d", o.Rate, generator.MinRate)
 	}
 	return nil
 }
 
 // benchDataplane measures and prints the report, as JSON on one line.
-func (c *cli) benchDataplane(cmd *cobra.Command, options packetcost.Options) error {
-	report, err := packetcost.Run(cmd.Context(), options)
+func (c *cli) benchDataplane(cmd *cobra.Command, measure func(context.Context) (packetcost.Report, error)) error {
+	report, err := measure(cmd.Context())
 	if cmd.Context().Err() != nil && !errors.Is(err, packetcost.ErrLeftovers) {
 		return &exitError{exitInterrupted, "interrupted; everything is removed"}
+	}
+	if errors.Is(err, packetcost.ErrManyCases) {
+		return invalidInput("--interface: %v", err)
 	}
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -41,7 +40,7 @@ func (s *site) measure(ctx context.Context, o Options, c Case) (result outcome, 
 		return onOneProcessor(func() error { return u.rounds(ctx, o, &result) })
 	})
 	if err == nil {
-		result.remembered, err = u.remembered()
+		result.remembered, err = u.remembered(u.Pins)
 	}
 	return result, err
 }
@@ -124,7 +123,7 @@ func (u *setup) warmUp(ctx context.Context) error {
 
 // sample measures a contender twice, since the kernel's statistics slow down what they measure.
 func (u *setup) sample(ctx context.Context, lane int, g *generator.Generator, packets int) (x sample, err error) {
-	x.ns, err = runTime(u.programs[lane], func() error {
+	x.ns, _, err = runTime(u.programs[lane], func() error {
 		_, err := g.Send(ctx, packets)
 		return err
 	})
@@ -144,28 +143,29 @@ func (u *setup) sample(ctx context.Context, lane int, g *generator.Generator, pa
 	return x, errors.Join(err1, err2)
 }
 
-// runTime returns how long a program takes on average, ns, while f has it run.
-func runTime(program *ebpf.Program, f func() error) (float64, error) {
+// runTime returns how often a program runs during f, and how long it takes on average, ns.
+func runTime(program *ebpf.Program, f func() error) (ns float64, runs uint64, err error) {
 	stop, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
-		return 0, fmt.Errorf("having the kernel measure programs: %w", err)
+		return 0, 0, fmt.Errorf("having the kernel measure programs: %w", err)
 	}
 	defer stop.Close()
 	before, err := program.Stats()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := f(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	after, err := program.Stats()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if after.RunCount == before.RunCount {
-		return 0, fmt.Errorf("%s saw no packet", program)
+	runs = after.RunCount - before.RunCount
+	if runs == 0 {
+		return 0, 0, fmt.Errorf("%s saw no packet", program)
 	}
-	return float64((after.Runtime - before.Runtime).Nanoseconds()) / float64(after.RunCount-before.RunCount), nil
+	return float64((after.Runtime - before.Runtime).Nanoseconds()) / float64(runs), runs, nil
 }
 
 // tolerated is the part of all packets, 0..1, that may be lost before they come to the balancer.
@@ -194,23 +194,4 @@ func (u *setup) checkForwarded(g *generator.Generator, before uint64) error {
 		return fmt.Errorf("%d of %d packets went to a backend; others: %s", forwarded, sent, strings.Join(others, ", "))
 	}
 	return nil
-}
-
-// remembered counts the entries of the flow table.
-func (u *setup) remembered() (count int, err error) {
-	name := "flows4"
-	if u.Family == IPv6 {
-		name = "flows6"
-	}
-	m, err := ebpf.LoadPinnedMap(filepath.Join(u.Pins, name), &ebpf.LoadPinOptions{ReadOnly: true})
-	if err != nil {
-		return 0, err
-	}
-	defer m.Close()
-	var key, value []byte
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		count++
-	}
-	return count, entries.Err()
 }

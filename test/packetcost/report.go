@@ -119,10 +119,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	var b strings.Builder
 	for _, line := range lines {
+		var padded strings.Builder
 		for i, text := range line {
-			fmt.Fprintf(&b, "%*s  ", widths[i], text)
+			fmt.Fprintf(&padded, "%*s  ", widths[i], text)
 		}
-		b.WriteByte('\n')
+		fmt.Fprintln(&b, strings.TrimRight(padded.String(), " "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

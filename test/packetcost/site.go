@@ -16,8 +16,7 @@ import (
 	"github.com/sluicelb/sluice/test/stage"
 )
 
-// Addresses for documentation (RFC 5737, RFC 3849), those of backends for benchmarks (RFC 2544). Everybody but the
-// balancer itself is at the generator's end, where all that comes is dropped.
+// Everybody but the balancer itself is at the generator's end, where all that comes is dropped.
 //
 //	generator              far
 //	sink ----------------- balancer 198.51.100.1
@@ -28,18 +27,10 @@ const (
 
 	gateway4, gateway6   = "198.51.100.2", "2001:db8:fe::2" // to the backends
 	balancer4, balancer6 = "198.51.100.1/24", "2001:db8:fe::1/64"
-	backends4, backends6 = "198.18.0.0/15", "2001:db8:2::/48"
 
 	// mtu leaves room for outer headers around packets of 1500 bytes.
 	mtu = 1600
-
-	// MaxBackends is how many there can be: an index in the kernel's tables is 16 bits, and 0 is none.
-	MaxBackends = 65535
 )
-
-var services = map[Family]netip.AddrPort{
-	IPv4: netip.MustParseAddrPort("192.0.2.10:80"), IPv6: netip.MustParseAddrPort("[2001:db8::10]:80"),
-}
 
 // The ends of every veth pair, so that the same frames fit all.
 var (
@@ -126,10 +117,10 @@ func (s *site) newLane(name string) (*lane, error) {
 // route tells the balancer's host the way to the backends. The sink answers nobody who asks for a MAC address.
 func (s *site) route() error {
 	err := s.far.Addr(s.lanes[laneBalancer].name, balancer4, balancer6)
-	for gateway, backends := range map[string]string{gateway4: backends4, gateway6: backends6} {
+	for gateway, backends := range map[string]netip.Prefix{gateway4: backendNets[IPv4], gateway6: backendNets[IPv6]} {
 		err = errors.Join(err, s.far.Netlink().NeighSet(&netlink.Neigh{
 			LinkIndex: s.lanes[laneBalancer].far, IP: net.ParseIP(gateway), HardwareAddr: nearMAC, State: netlink.NUD_PERMANENT,
-		}), s.far.Route(backends, gateway))
+		}), s.far.Route(backends.String(), gateway))
 	}
 	return err
 }
@@ -170,8 +161,7 @@ func (s *site) prepare(c Case, backends int) (_ *setup, err error) {
 		if err != nil {
 			return err
 		}
-		u.dataplane, err = dataplane.Open(dataplane.Options{PinPath: s.Pins, Limits: dataplane.Limits{Flows: c.flowLimit()}})
-		if err != nil {
+		if u.dataplane, err = openDataplane(s.Pins, c, backends); err != nil {
 			return err
 		}
 		_, err = u.dataplane.Attach(s.lanes[laneBalancer].name, dataplane.XDPNative)
@@ -181,62 +171,23 @@ func (s *site) prepare(c Case, backends int) (_ *setup, err error) {
 		return nil, err
 	}
 	for i, l := range s.lanes {
-		if u.programs[i], err = attached(s.far, l.name); err != nil {
+		if u.programs[i], err = attached(s.far.Netlink(), l.name); err != nil {
 			return nil, err
 		}
 	}
-	return u, u.serve(backends)
-}
-
-// flowLimit is how many flows are remembered at most: all that there are, with what the kernel sets aside. A flood finds
-// the usual limit.
-func (c Case) flowLimit() uint32 {
-	limit := dataplane.DefaultLimits.Flows
-	if c.Traffic != generator.SYN {
-		limit = max(limit, uint32(c.Flows+c.Flows/4))
-	}
-	return limit
+	return u, nil
 }
 
 // attached returns the XDP program of an interface.
-func attached(h *lab.Host, name string) (*ebpf.Program, error) {
-	netdev, err := h.Netlink().LinkByName(name)
+func attached(h *netlink.Handle, name string) (*ebpf.Program, error) {
+	netdev, err := h.LinkByName(name)
 	if err != nil {
 		return nil, err
 	}
 	if netdev.Attrs().Xdp == nil {
-		return nil, fmt.Errorf("interface %s of %s has no XDP program", name, h.Name())
+		return nil, fmt.Errorf("interface %s has no XDP program any more", name)
 	}
 	return ebpf.NewProgramFromID(ebpf.ProgramID(netdev.Attrs().Xdp.ProgId))
-}
-
-// serve adds the service, all of whose backends must be reachable at once.
-func (u *setup) serve(backends int) error {
-	address, first := services[u.Family], netip.MustParsePrefix(backends4).Addr()
-	if u.Family == IPv6 {
-		first = netip.MustParsePrefix(backends6).Addr()
-	}
-	service := dataplane.Service{
-		ServiceKey: dataplane.ServiceKey{
-			Address: address.Addr(), Port: address.Port(), Protocol: dataplane.Protocol(u.Traffic.Protocol()),
-		},
-		Mode:     u.Mode,
-		Tracking: u.Tracking,
-	}
-	for range backends {
-		first = first.Next()
-		service.Backends = append(service.Backends, dataplane.Backend{Address: first, Port: address.Port(), Weight: 100})
-	}
-	if err := u.dataplane.SetService(service); err != nil {
-		return err
-	}
-	status, _ := u.dataplane.ServiceStatus(service.ServiceKey)
-	for _, b := range status.Backends {
-		if !b.NextHop.Resolved {
-			return fmt.Errorf("no way to the backend %s: %s", b.Address, b.NextHop.Reason)
-		}
-	}
-	return nil
 }
 
 // close takes everything of the case away.
@@ -249,9 +200,6 @@ func (u *setup) close() error {
 		if u.encapsulator != nil {
 			errs = append(errs, u.encapsulator.Close())
 		}
-		if u.dataplane != nil {
-			errs = append(errs, u.dataplane.Close(), dataplane.Unload(u.Pins))
-		}
-		return errors.Join(errs...)
+		return errors.Join(append(errs, closeDataplane(u.dataplane, u.Pins))...)
 	})
 }
