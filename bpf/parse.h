@@ -178,6 +178,10 @@ always_inline int parse6(struct xdp_md *ctx, struct packet *p, struct tuple6 *t)
 	__builtin_memcpy(t->source, &ip->saddr, sizeof(t->source));
 	__builtin_memcpy(t->destination, &ip->daddr, sizeof(t->destination));
 	t->ports.protocol = ip->nexthdr;
+	if (has_ports(ip->nexthdr)) { /* nearly always: spares the call */
+		p->l4 = p->l3 + sizeof(*ip);
+		return parse_ports(ctx, p, &t->ports);
+	}
 	transport = find_transport(ctx, p->l3 + sizeof(*ip), ip->nexthdr);
 	if (transport < 0)
 		return -transport;
