@@ -85,6 +85,7 @@ func TestFrames(t *testing.T) {
 func TestCorpus(t *testing.T) {
 	for _, g := range loaded(t) {
 		t.Run(g.Name, func(t *testing.T) {
+			t.Parallel() // most of the time goes to loading programs
 			results := g.run(t)
 			for i := range g.Cases {
 				c := &g.Cases[i]
