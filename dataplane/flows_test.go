@@ -125,18 +125,19 @@ func TestPorts(t *testing.T) {
 // age makes every flow as if nothing had been seen of it for so many ticks of 1.07 s.
 func (h *testHost) age(t testing.TB, ticks uint32) {
 	t.Helper()
-	for _, key := range keys(t, h.objects.Replies4) {
-		var reply balancerReply4
-		must(t, h.objects.Replies4.Lookup(key, &reply))
-		reply.Head.Seen -= ticks
-		must(t, h.objects.Replies4.Put(key, reply))
+	ageAll[balancerTuple4](t, h.objects.Replies4, ticks, func(r *balancerReply4) *uint32 { return &r.Head.Seen })
+	ageAll[balancerTuple4](t, h.objects.Flows4, ticks, func(f *balancerFlow4) *uint32 { return &f.Head.Seen })
+	ageAll[balancerTuple6](t, h.objects.Flows6, ticks, func(f *balancerFlow6) *uint32 { return &f.Head.Seen })
+}
+
+func ageAll[K, V any](t testing.TB, m *ebpf.Map, ticks uint32, seen func(*V) *uint32) {
+	t.Helper()
+	var all entries[K, V]
+	must(t, all.read(m))
+	for i := range all.values {
+		*seen(&all.values[i]) -= ticks
 	}
-	for _, key := range keys(t, h.objects.Flows4) {
-		var flow balancerFlow4
-		must(t, h.objects.Flows4.Lookup(key, &flow))
-		flow.Head.Seen -= ticks
-		must(t, h.objects.Flows4.Put(key, flow))
-	}
+	must(t, all.write(m))
 }
 
 // A port is given to another flow when the one before is over, and not earlier.

@@ -210,12 +210,6 @@ func (w *connections) pass(t *testing.T) {
 func (h *testHost) later(t testing.TB, ticks uint32) {
 	t.Helper()
 	h.age(t, ticks)
-	for _, key := range keys(t, h.objects.Flows6) {
-		var flow balancerFlow6
-		must(t, h.objects.Flows6.Lookup(key, &flow))
-		flow.Head.Seen -= ticks
-		must(t, h.objects.Flows6.Put(key, flow))
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	must(t, h.reclaim()) // which may note what passed now
@@ -248,25 +242,32 @@ func (w *connections) restart(t *testing.T) {
 	w.apply(t)
 }
 
-// end closes everything; then every transition ends.
+// end closes everything.
 func (w *connections) end(t *testing.T) {
-	before, _ := w.ServiceStatus(w.service.ServiceKey)
 	for port := range w.open {
 		w.use(t, port, "fin")
 	}
+	w.wantAllOver(t, w.service)
+}
+
+// wantAllOver has time pass after which, with every connection closed, all transitions have ended and nothing is
+// remembered in stable slots.
+func (h *testHost) wantAllOver(t *testing.T, s Service) {
+	t.Helper()
+	before, _ := h.ServiceStatus(s.ServiceKey)
 	for range 4 { // the older table, what it left in transition, and what is remembered
-		w.later(t, ticksOf(defaultIdle)+2)
-		must(t, w.sweep(true))
+		h.later(t, ticksOf(defaultIdle)+2)
+		must(t, h.sweep(true))
 	}
-	after, _ := w.ServiceStatus(w.service.ServiceKey)
-	t.Logf("%d connections at the end; %+v became %+v", len(w.open), before.Tracking, after.Tracking)
+	after, _ := h.ServiceStatus(s.ServiceKey)
+	t.Logf("%+v became %+v", before.Tracking, after.Tracking)
 	if after.Tracking.InTransition != 0 || after.Tracking.OldestSeconds != 0 {
 		t.Errorf("with no connection left there are still slots in transition: %+v", after.Tracking)
 	}
-	if w.service.tracking() == TrackingJustEnough && w.service.Policy == PolicyMaglev && after.Tracking.Remembered != 0 {
+	if s.tracking() == TrackingJustEnough && s.Policy == PolicyMaglev && after.Tracking.Remembered != 0 {
 		t.Errorf("%d flows are remembered in stable slots", after.Tracking.Remembered)
 	}
-	for _, set := range w.Dataplane.state[w.service.ServiceKey].sets {
+	for _, set := range h.state[s.ServiceKey].sets {
 		if set.older.size != 0 {
 			t.Error("the table of another size is still there")
 		}

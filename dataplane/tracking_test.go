@@ -59,33 +59,6 @@ func TestStableSlotsRememberNothing(t *testing.T) {
 	}
 }
 
-// After one change among 100 backends only few flows are remembered, and the table is stable again when those that
-// are older have ended.
-func TestOneChangeAmongMany(t *testing.T) {
-	h := newTestHost(t, testOptions(t))
-	s := justEnough(servers(numbers(2, 102), 100)...)
-	h.set(t, s)
-	const flows = 5000
-	for port := range uint16(flows) {
-		h.client(t, port, true)
-	}
-	s.Backends[50].Weight = 0
-	h.set(t, s)
-	for port := range uint16(flows) {
-		h.client(t, port, false)
-		h.client(t, flows+port, true)
-	}
-	if n := len(keys(t, h.objects.Flows4)); n == 0 || n > flows/10 {
-		t.Errorf("%d of %d new flows are remembered", n, flows)
-	}
-	h.later(t, ticksOf(defaultIdle)+2)
-	must(t, h.sweep(true))
-	status, _ := h.ServiceStatus(s.ServiceKey)
-	if status.Tracking != (TrackingStatus{Kind: TrackingJustEnough, Stable: status.Slots}) {
-		t.Errorf("when all are over: %+v", status.Tracking)
-	}
-}
-
 // The older table of another size goes while its connections go on: they are remembered by then.
 func TestOlderTableEnds(t *testing.T) {
 	h := newTestHost(t, testOptions(t))
