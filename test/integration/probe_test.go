@@ -143,7 +143,7 @@ func (s *site) wantProbes(t *testing.T, d *dataplane.Dataplane, w way) {
 func TestProbeMark(t *testing.T) {
 	for _, w := range ways[2:] {
 		t.Run(w.String(), func(t *testing.T) {
-			s := newNetwork(t, lab.LinkOptions{MTU: 1600})
+			s := newNetwork(t, lab.LinkOptions{MTU: 1600}, backends)
 			s.serve(t, w)
 			d := s.openDataplane(t)
 			w.setServices(t, d)
@@ -160,7 +160,7 @@ func TestProbeMark(t *testing.T) {
 func TestProbeOffloads(t *testing.T) {
 	for _, w := range ways[2:] {
 		t.Run(w.String(), func(t *testing.T) {
-			s := newNetwork(t, lab.LinkOptions{MTU: 1600, Offloading: true})
+			s := newNetwork(t, lab.LinkOptions{MTU: 1600, Offloading: true}, backends)
 			s.serve(t, w)
 			d := s.openDataplane(t)
 			w.setServices(t, d)
@@ -174,7 +174,7 @@ func TestProbeOffloads(t *testing.T) {
 func TestProbeOwnAddress(t *testing.T) {
 	for _, w := range []way{ways[2], ways[3], ways[5], ways[6]} {
 		t.Run(w.String(), func(t *testing.T) {
-			s := newNetwork(t, lab.LinkOptions{MTU: 1600})
+			s := newNetwork(t, lab.LinkOptions{MTU: 1600}, backends)
 			s.serve(t, w)
 			d := s.openDataplane(t)
 			w.setServices(t, d)
@@ -200,7 +200,7 @@ func TestProbeOwnAddress(t *testing.T) {
 func TestProbePathKilled(t *testing.T) {
 	const rounds = 20
 	w := ways[5]
-	s := newNetwork(t, lab.LinkOptions{MTU: 1600})
+	s := newNetwork(t, lab.LinkOptions{MTU: 1600}, backends)
 	s.serve(t, w)
 	s.pins = fmt.Sprintf("/sys/fs/bpf/sluice-integration-%d-%d", os.Getpid(), time.Now().UnixNano())
 	unload := func() error { return s.balancer.Do(func() error { return dataplane.Unload(s.pins) }) }

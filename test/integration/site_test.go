@@ -60,13 +60,13 @@ const (
 	backends = 4
 )
 
-// site is a client, the balancer with one interface towards the client and one towards a switch, and four
-// backends behind that. Backends reach the client through the balancer, as they would through a router.
+// site is a client, the balancer with one interface towards the client and one towards a switch, and backends
+// behind that. Backends reach the client through the balancer, as they would through a router.
 type site struct {
 	lab              *lab.Lab
 	client, balancer *lab.Host
 	backends         []*lab.Host
-	servers          [backends]*traffic.Server
+	servers          []*traffic.Server
 	daemon           *lab.Process
 	config, pins     string
 	api              *control.Client
@@ -81,16 +81,18 @@ func newSite(t *testing.T) *site {
 // newSiteWithMTU has that MTU between the balancer and the backends.
 func newSiteWithMTU(t *testing.T, mtu int) *site {
 	t.Helper()
-	s := newNetwork(t, lab.LinkOptions{MTU: mtu})
+	s := newNetwork(t, lab.LinkOptions{MTU: mtu}, backends)
 	s.startDaemon(t)
 	return s
 }
 
-// newNetwork makes a site without a daemon. The options are of the links between the balancer and the backends.
-func newNetwork(t *testing.T, links lab.LinkOptions) *site {
+// newNetwork makes a site without a daemon, with so many backends. The options are of the links between the balancer and the backends.
+func newNetwork(t *testing.T, links lab.LinkOptions, backends int) *site {
 	t.Helper()
 	l := lab.ForTest(t)
-	s := &site{lab: l, client: host(t, l, "client"), balancer: host(t, l, "balancer")}
+	s := &site{
+		lab: l, client: host(t, l, "client"), balancer: host(t, l, "balancer"), servers: make([]*traffic.Server, backends),
+	}
 	network, err := l.Switch("switch")
 	must(t, err)
 	must(t, errors.Join(
