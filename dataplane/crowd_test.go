@@ -66,7 +66,7 @@ func (c *crowd) connect(t *testing.T, i int) {
 func (c *crowd) use(t *testing.T, i int, flags byte) {
 	was := c.open[i]
 	if n := c.send(t, i, was.port, flags); n != was.backend && !was.lost {
-		t.Fatalf("the connection of client %d moved from backend %d to %d, with %+v", i, was.backend, n, c.service)
+		t.Fatalf("the connection of client %d moved from backend %d to %d, with %+v", i, was.backend, n, c.service.Backends)
 	}
 }
 
