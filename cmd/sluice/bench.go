@@ -12,6 +12,7 @@ import (
 
 func newBenchCommand(c *cli) *cobra.Command {
 	group := newGroup("bench", "Measure Sluice on this machine, in namespaces of its own",
+		newBenchControlCommand(c),
 		newBenchDataplaneCommand(c),
 		newBenchFailoverCommand(c),
 		newBenchP2CCommand(c),

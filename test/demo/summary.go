@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // Kind is what happens to a backend.
@@ -134,7 +136,7 @@ func (s *Summary) addEvent(samples []sample, e event, until time.Time) {
 		default:
 			sum.Failed++
 			after := max(x.Start.Sub(e.at), 0)
-			sum.LastFailedMS = max(sum.LastFailedMS, milliseconds(after))
+			sum.LastFailedMS = max(sum.LastFailedMS, stage.Milliseconds(after))
 			if e.kind == Drain || after > failuresEnd {
 				s.broke("a %s request failed that was sent %v after the %s of %s: %v",
 					x.class, after.Round(time.Millisecond), e.kind, e.backend, x.Err)
@@ -142,14 +144,12 @@ func (s *Summary) addEvent(samples []sample, e event, until time.Time) {
 		}
 	}
 	gap = max(gap, until.Sub(answered))
-	sum.GapMS = milliseconds(gap)
+	sum.GapMS = stage.Milliseconds(gap)
 	if gap >= maxGap {
 		s.broke("no request was answered for %v after the %s of %s", gap.Round(time.Millisecond), e.kind, e.backend)
 	}
 	s.Events = append(s.Events, sum)
 }
-
-func milliseconds(d time.Duration) float64 { return math.Round(d.Seconds()*1e4) / 10 }
 
 func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*1e3) / 1e3 }
 

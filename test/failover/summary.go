@@ -28,12 +28,8 @@ type Result struct {
 	Undetected int       `json:"undetected,omitempty"`
 }
 
-// Quantiles of a distribution, by nearest rank.
-type Quantiles struct {
-	P50 float64 `json:"p50"`
-	P99 float64 `json:"p99"`
-	Max float64 `json:"max"`
-}
+// Quantiles of times in milliseconds.
+type Quantiles = stage.Quantiles
 
 // Ejections is the outcome of the run without faults.
 type Ejections struct {
@@ -81,18 +77,8 @@ func summarize(trials []trial) Result {
 		r.Failed += t.failed
 		r.Disturbed += t.disturbed
 	}
-	r.DetectMS, r.GapMS = quantiles(detect), quantiles(gap)
+	r.DetectMS, r.GapMS = stage.QuantilesOf(detect), stage.QuantilesOf(gap)
 	return r
-}
-
-func quantiles(values []time.Duration) Quantiles {
-	slices.Sort(values)
-	return Quantiles{P50: nearestRank(values, 0.5), P99: nearestRank(values, 0.99), Max: nearestRank(values, 1)}
-}
-
-// nearestRank is that of stage, in milliseconds.
-func nearestRank(sorted []time.Duration, part float64) float64 {
-	return stage.Milliseconds(stage.NearestRank(sorted, part))
 }
 
 // String returns for example "detected after 142 ms, 17 connections failed, the last began after 139 ms: i/o timeout".
@@ -121,7 +107,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		for _, f := range Faults {
 			if x, measured := all[name][f]; measured {
-				fmt.Fprintf(&b, "%-8s %-10s %6d  %s  %s %7d %9d\n", name, f, x.Trials, x.DetectMS.detection(), x.GapMS, x.Failed, x.Disturbed)
+				fmt.Fprintf(&b, "%-8s %-10s %6d  %s  %s %7d %9d\n", name, f, x.Trials, detection(x.DetectMS), columns(x.GapMS), x.Failed, x.Disturbed)
 			}
 		}
 	}
@@ -134,18 +120,18 @@ func (r *Report) WriteText(w io.Writer) error {
 
 const quantileHeader = "    P50     P99     MAX"
 
-// String returns the three numbers in columns.
-func (q Quantiles) String() string { return fmt.Sprintf("%7.0f %7.0f %7.0f", q.P50, q.P99, q.Max) }
+// columns returns the three numbers.
+func columns(q Quantiles) string { return fmt.Sprintf("%7.0f %7.0f %7.0f", q.P50, q.P99, q.Max) }
 
-// detection is String, with ">5000" for what was not detected.
-func (q Quantiles) detection() string {
-	var columns []string
+// detection is columns, with ">5000" for what was not detected.
+func detection(q Quantiles) string {
+	var texts []string
 	for _, ms := range []float64{q.P50, q.P99, q.Max} {
 		text := fmt.Sprintf("%.0f", ms)
 		if ms >= stage.Milliseconds(detectWithin) {
 			text = fmt.Sprintf(">%.0f", stage.Milliseconds(detectWithin))
 		}
-		columns = append(columns, fmt.Sprintf("%7s", text))
+		texts = append(texts, fmt.Sprintf("%7s", text))
 	}
-	return strings.Join(columns, " ")
+	return strings.Join(texts, " ")
 }

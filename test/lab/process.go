@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -24,7 +25,13 @@ type Process struct {
 // Command starts a program on the host, with the machine's files and this process's environment. It is
 // killed when ctx ends, when the lab is closed, and when this process ends in whatever way.
 func (h *Host) Command(ctx context.Context, name string, args ...string) (*Process, error) {
+	return h.CommandWith(ctx, nil, name, args...)
+}
+
+// CommandWith is Command with more variables in the environment, each "NAME=VALUE".
+func (h *Host) CommandWith(ctx context.Context, environment []string, name string, args ...string) (*Process, error) {
 	p := &Process{command: exec.CommandContext(ctx, name, args...), done: make(chan struct{})}
+	p.command.Env = append(os.Environ(), environment...)
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
 	p.command.WaitDelay = time.Second // for children of the program that keep its output open
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -5,8 +5,10 @@ package stage
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,13 +32,18 @@ const pinRoot = "/sys/fs/bpf/"
 // Stage is a lab, a folder for files, and the daemon when it was started.
 type Stage struct {
 	*lab.Lab
-	Folder string          // of configuration, store and sockets
-	Pins   string          // of the daemon
-	Daemon *lab.Process    // nil before StartDaemon
-	Client *control.Client // of the daemon
+	Folder string           // of configuration, store and sockets
+	Pins   string           // of the daemon
+	Limits dataplane.Limits // of the daemon
+	Daemon *lab.Process     // nil before StartDaemon
+	Client *control.Client  // of the daemon
 
-	decaps []string // pins of what takes outer headers off
+	decaps []string       // pins of what takes outer headers off
+	ready  chan time.Time // the daemon's
 }
+
+// smallLimits are enough for a few services, and soon made.
+var smallLimits = dataplane.Limits{Services: 64, Backends: 1024, Slots: 1 << 20, TableSlots: dataplane.DefaultLimits.TableSlots, Flows: 1 << 16}
 
 // New makes an empty stage. What it makes outside its namespaces is named PREFIX-PID; what processes that are gone
 // have left under the same prefix is removed first. Close must be called in the end.
@@ -44,7 +51,7 @@ func New(prefix string) (*Stage, error) {
 	if err := removeLeftovers(prefix); err != nil {
 		return nil, err
 	}
-	s := &Stage{Pins: fmt.Sprintf("%s%s-%d", pinRoot, prefix, os.Getpid())}
+	s := &Stage{Pins: fmt.Sprintf("%s%s-%d", pinRoot, prefix, os.Getpid()), Limits: smallLimits}
 	var err error
 	if s.Folder, err = os.MkdirTemp("", fmt.Sprintf("%s-%d-", prefix, os.Getpid())); err != nil {
 		return nil, err
@@ -55,25 +62,83 @@ func New(prefix string) (*Stage, error) {
 	return s, nil
 }
 
-// StartDaemon starts `sluice run` on a host, on the interfaces that are listed with commas.
+// StartDaemon starts `sluice run` on a host, on the interfaces that are listed with commas. After StopDaemon it may be
+// started again.
 func (s *Stage) StartDaemon(ctx context.Context, h *lab.Host, executable, interfaces string) error {
 	socket, file := filepath.Join(s.Folder, "sluice.sock"), filepath.Join(s.Folder, "sluice.yaml")
+	limits, err := json.Marshal(s.Limits) // which is YAML too
+	if err != nil {
+		return err
+	}
 	text := fmt.Sprintf(`interfaces: [%s]
 pin-path: %s
 store: %s
 api: {socket: %s}
 metrics: {address: ""}
-limits: {services: 64, backends: 1024, slots: 1048576, flows: 65536}
-`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket)
+limits: %s
+`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket, limits)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	daemon, err := h.Command(ctx, executable, "run", "--config", file)
+	notify, err := s.listenReady()
 	if err != nil {
 		return err
 	}
+	daemon, err := h.CommandWith(ctx, []string{"NOTIFY_SOCKET=" + notify.LocalAddr().String()}, executable, "run", "--config", file)
+	if err != nil {
+		return errors.Join(err, notify.Close())
+	}
 	s.Daemon, s.Client = daemon, control.NewClient(socket)
+	go func() {
+		<-daemon.Done()
+		notify.Close()
+	}()
 	return nil
+}
+
+// listenReady makes the socket on which the daemon says that it serves (sd_notify(3)), and notes when it does.
+func (s *Stage) listenReady() (*net.UnixConn, error) {
+	name := filepath.Join(s.Folder, "notify.sock")
+	_ = os.Remove(name) // of a daemon before
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	ready := make(chan time.Time, 1)
+	s.ready = ready
+	go func() {
+		if _, err := conn.Read(make([]byte, 64)); err == nil {
+			ready <- time.Now()
+		}
+	}()
+	return conn, nil
+}
+
+// Ready waits until the kernel is as the daemon was told before it started, and returns when that was. Each start is
+// told once.
+func (s *Stage) Ready(ctx context.Context) (time.Time, error) {
+	select {
+	case at := <-s.ready:
+		return at, nil
+	case <-s.Daemon.Done():
+		return time.Time{}, Ended(s.Daemon)
+	case <-ctx.Done():
+		return time.Time{}, ctx.Err()
+	}
+}
+
+// stopWithin is how long a daemon may take to end.
+const stopWithin = 3 * time.Second
+
+// StopDaemon ends the daemon; packets keep flowing. It returns whether the daemon ended in time.
+func (s *Stage) StopDaemon() bool {
+	s.Daemon.Signal(syscall.SIGTERM)
+	select {
+	case <-s.Daemon.Done():
+		return true
+	case <-time.After(stopWithin):
+		return false
+	}
 }
 
 // Apply makes the daemon's services these as soon as it answers, and waits until notReady, which is given the
@@ -99,11 +164,7 @@ func (s *Stage) Apply(ctx context.Context, services []control.Service, within ti
 func (s *Stage) Close() error {
 	var errs []error
 	if s.Daemon != nil {
-		s.Daemon.Signal(syscall.SIGTERM)
-		select {
-		case <-s.Daemon.Done():
-		case <-time.After(3 * time.Second): // the lab kills it
-		}
+		s.StopDaemon() // or else the lab kills it
 	}
 	if s.Lab != nil {
 		errs = append(errs, s.Lab.Close())
