@@ -26,34 +26,56 @@ const packetsPerProbe = 10
 // budget stretches the intervals of probes so that they stay within it: at about 100 µs of a processor for each probe the
 // default rate is a fifth of one. Not safe for concurrent use.
 type budget struct {
-	config  ProbesConfig
-	wanted  float64 // probes per second at the intervals that are wished
-	factor  int
-	packets uint64 // forwarded when last looked at
-	at      time.Time
-	rate    float64 // packets per second
+	config    ProbesConfig
+	intervals map[time.Duration]int // how many targets are probed at each interval, as wished
+	factor    int
+	packets   uint64 // forwarded when last looked at
+	at        time.Time
+	rate      float64 // packets per second
 }
 
-func newBudget(config ProbesConfig) *budget { return &budget{config: config, factor: 1} }
+func newBudget(config ProbesConfig) *budget {
+	return &budget{config: config, intervals: make(map[time.Duration]int), factor: 1}
+}
+
+// count adds so many targets that are probed like one, or takes them away.
+func (b *budget) count(t health.Target, n int) {
+	if t.Probe.Kind == "" {
+		return
+	}
+	if b.intervals[t.Interval] += n; b.intervals[t.Interval] == 0 {
+		delete(b.intervals, t.Interval)
+	}
+}
+
+// wanted is how many probes a second the wished intervals make.
+func (b *budget) wanted() (rate float64) {
+	for interval, n := range b.intervals {
+		rate += float64(n) * float64(time.Second) / float64(interval)
+	}
+	return rate
+}
 
 // allowed is how many probes may be sent in a second.
 func (b *budget) allowed() float64 {
 	return max(float64(b.config.Rate), b.config.Share.fraction()*b.rate/packetsPerProbe)
 }
 
-// stretch finds the factor that brings the probes of the targets within the budget. It is a power of two, so that one
-// backend more or less seldom changes it, which restarts every probe.
-func (b *budget) stretch(targets map[target]health.Target) {
-	b.wanted = 0
-	for _, t := range targets {
-		if t.Probe.Kind != "" {
-			b.wanted += float64(time.Second) / float64(t.Interval)
-		}
-	}
-	b.factor = 1
-	for b.wanted > float64(b.factor)*b.allowed() {
+// roomToSpare is how much of the budget may be used for the factor to become smaller: not one backend that comes and goes
+// changes it each time.
+const roomToSpare = 0.9
+
+// fit finds the factor that brings the probes within the budget, and says whether it is another one. It is a power of two,
+// so that one backend more or less seldom changes it, which restarts every probe.
+func (b *budget) fit() (changed bool) {
+	before, wanted, allowed := b.factor, b.wanted(), b.allowed()
+	for wanted > float64(b.factor)*allowed {
 		b.factor *= 2
 	}
+	for b.factor > 1 && wanted <= roomToSpare*float64(b.factor/2)*allowed {
+		b.factor /= 2
+	}
+	return b.factor != before
 }
 
 // stretched is the interval that comes of one that is wished.
@@ -63,7 +85,7 @@ func (b *budget) stretched(interval time.Duration) time.Duration {
 }
 
 // exceeded says that the rate that is always allowed does not suffice.
-func (b *budget) exceeded() bool { return b.wanted > float64(b.config.Rate) }
+func (b *budget) exceeded() bool { return b.wanted() > float64(b.config.Rate) }
 
 // observe takes the number of packets forwarded so far.
 func (b *budget) observe(packets uint64, now time.Time) {

@@ -27,7 +27,7 @@ func (r rules) create(m *Manifest, s Service) (Service, error) {
 	}
 	before := m.usage()
 	m.Services = append(m.Services, s)
-	return s, r.check(m, before)
+	return s, r.check(m, before, []Service{s})
 }
 
 // update changes a service and returns it as it is then.
@@ -153,7 +153,7 @@ func (r rules) change(m *Manifest, ref string, edit func(*Service) error) (Servi
 	}
 	before := m.usage()
 	m.Services[i] = s
-	return s, r.check(m, before)
+	return s, r.check(m, before, []Service{s})
 }
 
 // apply makes the listed services what is listed and says what that changes.
@@ -172,7 +172,7 @@ func (r rules) apply(m *Manifest, request ApplyRequest) (ApplyResult, error) {
 		}
 	}
 	slices.Sort(result.Kept)
-	if err := r.check(&next, m.usage()); err != nil {
+	if err := r.check(&next, m.usage(), listed.Services); err != nil {
 		return ApplyResult{}, err
 	}
 	result.Changes = append(result.Changes, difference(m.Services, next.Services)...)
@@ -225,33 +225,50 @@ type usage struct {
 func (m *Manifest) usage() usage {
 	var u usage
 	for i := range m.Services {
-		sets := make(map[string]bool)
-		for _, rule := range m.Services[i].Sources {
-			sets[rule.Set] = true
-		}
-		delete(sets, "") // its table is the service's own
-		u.services += 1 + len(sets)
+		u.services += 1 + len(m.Services[i].sets())
 		u.backends += len(m.Services[i].Backends)
 	}
 	return u
 }
 
-// check looks at what concerns several services. All of them are complete. What was beyond a limit before, which
-// may have been lowered meanwhile, may stay so as long as it does not grow.
-func (r rules) check(m *Manifest, before usage) error {
-	names := make(map[string]bool, len(m.Services))
-	keys := make(map[dataplane.ServiceKey]string, len(m.Services))
-	for i := range m.Services {
-		s := &m.Services[i]
-		if names[s.Name] {
-			return tag(ErrConflict, "there is a service %q already", s.Name)
-		}
-		if other, used := keys[s.Key()]; used {
-			return tag(ErrConflict, "service %q cannot have %s, which is that of service %q", s.Name, s.Key(), other)
-		}
-		names[s.Name], keys[s.Key()] = true, s.Name
+// sets are those of the backends that rules name, but the one of all other clients, whose table is the service's own.
+func (s *Service) sets() map[string]bool {
+	if len(s.Sources) == 0 {
+		return nil
+	}
+	sets := make(map[string]bool)
+	for _, rule := range s.Sources {
+		sets[rule.Set] = true
+	}
+	delete(sets, "")
+	return sets
+}
+
+// check looks at what concerns several services. All of them are complete, and those that are not among the changed ones
+// were checked before. What was beyond a limit before, which may have been lowered meanwhile, may stay so as long as it
+// does not grow.
+func (r rules) check(m *Manifest, before usage, changed []Service) error {
+	names := make(map[string]int, len(changed)) // how often each is met
+	keys := make(map[dataplane.ServiceKey]string, len(changed))
+	for i := range changed {
+		s := &changed[i]
+		names[s.Name], keys[s.Key()] = 0, ""
 		if !r.exec && s.runs() {
 			return tag(ErrInvalid, "service %q: probe.type: %v", s.Name, errNoExec)
+		}
+	}
+	for i := range m.Services {
+		s := &m.Services[i]
+		if n, checked := names[s.Name]; checked {
+			if names[s.Name]++; n > 0 {
+				return tag(ErrConflict, "there is a service %q already", s.Name)
+			}
+		}
+		if other, checked := keys[s.Key()]; checked {
+			if other != "" {
+				return tag(ErrConflict, "service %q cannot have %s, which is that of service %q", s.Name, s.Key(), other)
+			}
+			keys[s.Key()] = s.Name
 		}
 	}
 	after := m.usage()
@@ -276,8 +293,10 @@ func (s *Service) runs() bool {
 // find returns the index of the service with a name, or with an address in any of the forms
 // "10.0.0.1", "10.0.0.1:80", "10.0.0.1:80/tcp" and "10.0.0.1:*/tcp".
 func (m *Manifest) find(ref string) (int, error) {
-	if i := slices.IndexFunc(m.Services, func(s Service) bool { return s.Name == ref }); i >= 0 {
-		return i, nil
+	for i := range m.Services {
+		if m.Services[i].Name == ref {
+			return i, nil
+		}
 	}
 	var found []int
 	if matches := keyMatcher(ref); matches != nil {
@@ -361,11 +380,17 @@ func (s *Service) nameOf(place netip.AddrPort) string {
 
 func (s *Service) equal(o *Service) bool {
 	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Health == o.Health && s.Load == o.Load && s.Selection.equal(o.Selection) &&
-		slices.EqualFunc(s.Backends, o.Backends, func(a, b Backend) bool {
-			return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State && equalPointers(a.Probe, b.Probe) &&
-				a.Set == b.Set && a.ServerID == b.ServerID && a.MAC == b.MAC
-		})
+		(same(s.Backends, o.Backends) || slices.EqualFunc(s.Backends, o.Backends, equalBackends))
 }
+
+func equalBackends(a, b Backend) bool {
+	return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State && equalPointers(a.Probe, b.Probe) &&
+		a.Set == b.Set && a.ServerID == b.ServerID && a.MAC == b.MAC
+}
+
+// same says that two slices are one, which nobody modifies: services that did not change share theirs, and there may be
+// very many.
+func same[T any](a, b []T) bool { return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0] }
 
 func equalPointers[T comparable](a, b *T) bool {
 	return a == b || a != nil && b != nil && *a == *b

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -69,8 +70,8 @@ type journal struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	events []Event // the last of them, in order
-	counts map[eventCount]uint64
+	events []Event                          // the last of them, in order
+	counts map[string]map[eventCount]uint64 // by service
 	last   uint64
 	more   chan struct{} // closed and replaced when there is an event more
 }
@@ -79,24 +80,42 @@ type journal struct {
 type eventCount struct{ service, backend, kind, to string }
 
 func newJournal(log *slog.Logger) *journal {
-	return &journal{log: log, counts: make(map[eventCount]uint64), more: make(chan struct{})}
+	return &journal{log: log, counts: make(map[string]map[eventCount]uint64), more: make(chan struct{})}
 }
 
-// forget ends the counts of what is gone from the desired state, so that they do not become ever more.
-func (j *journal) forget(m Manifest) {
-	stays := make(map[eventCount]bool)
-	for i := range m.Services {
-		name := m.Services[i].Name
-		stays[eventCount{service: name}] = true
-		for _, b := range m.Services[i].Backends {
-			stays[eventCount{service: name, backend: b.Name}] = true
+// forget ends the counts of what is gone from services that changed, so that they do not become ever more. Names are
+// unique, so a service that did not change cannot have the name of one that did.
+func (j *journal) forget(changed []revision) {
+	named := make(map[string]*Service, len(changed))
+	for _, c := range changed {
+		if c.after != nil {
+			named[c.after.Name] = c.after
 		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for count := range j.counts {
-		if !stays[eventCount{service: count.service, backend: count.backend}] {
-			delete(j.counts, count)
+	for _, c := range changed {
+		if c.before != nil {
+			j.keepOnly(c.before.Name, named[c.before.Name])
+		}
+	}
+}
+
+// keepOnly ends the counts under a service's name but those of the service that has it now, which may be nil. j.mu must be
+// held.
+func (j *journal) keepOnly(name string, s *Service) {
+	counts := j.counts[name]
+	if s == nil || len(counts) == 0 {
+		delete(j.counts, name)
+		return
+	}
+	stays := map[string]bool{"": true}
+	for i := range s.Backends {
+		stays[s.Backends[i].Name] = true
+	}
+	for count := range counts {
+		if !stays[count.backend] {
+			delete(counts, count)
 		}
 	}
 }
@@ -113,7 +132,10 @@ func (j *journal) add(e Event) {
 	if e.Kind == EventState {
 		count.to = e.To
 	}
-	j.counts[count]++
+	if j.counts[e.Service] == nil {
+		j.counts[e.Service] = make(map[eventCount]uint64)
+	}
+	j.counts[e.Service][count]++
 	close(j.more)
 	j.more = make(chan struct{})
 	j.mu.Unlock()
@@ -174,11 +196,11 @@ func onOff(on bool) string {
 func (j *journal) counted() map[eventCount]uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	counts := make(map[eventCount]uint64, len(j.counts))
-	for key, n := range j.counts {
-		counts[key] = n
+	all := make(map[eventCount]uint64)
+	for _, counts := range j.counts {
+		maps.Copy(all, counts)
 	}
-	return counts
+	return all
 }
 
 // EventsRequest says which events to send.

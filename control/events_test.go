@@ -80,13 +80,15 @@ func TestJournalCountsWhatIsThere(t *testing.T) {
 	j := newJournal(slog.New(slog.DiscardHandler))
 	for _, e := range []Event{
 		{Kind: EventState, Service: "web", Backend: "one", To: "up"}, {Kind: EventState, Service: "web", Backend: "gone", To: "up"},
-		{Kind: EventPanic, Service: "web"}, {Kind: EventPanic, Service: "gone"},
+		{Kind: EventPanic, Service: "web"}, {Kind: EventPanic, Service: "gone"}, {Kind: EventPanic, Service: "other"},
+		{Kind: EventPanic, Service: "old"},
 	} {
 		j.add(e)
 	}
-	j.forget(apply(t, testRules(), Manifest{}, parse(t, web), false))
+	is := &apply(t, testRules(), Manifest{}, parse(t, web), false).Services[0]
+	j.forget([]revision{{&Service{Name: "old"}, is}, {&Service{Name: "web"}, nil}, {&Service{Name: "gone"}, nil}})
 	counts := j.counted()
-	if len(counts) != 2 || counts[eventCount{"web", "one", "state", "up"}] != 1 || counts[eventCount{"web", "", "panic", ""}] != 1 {
+	if len(counts) != 3 || counts[eventCount{"other", "", "panic", ""}] != 1 || counts[eventCount{"web", "one", "state", "up"}] != 1 || counts[eventCount{"web", "", "panic", ""}] != 1 {
 		t.Errorf("counted are %v", counts)
 	}
 }

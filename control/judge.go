@@ -93,8 +93,22 @@ func (r *reconciler) judge(s *Service, now time.Time) bool {
 	changes := g.update(s, r.defaults.Health, now, func(b *Backend) (health.Verdict, health.Measures) {
 		return r.monitor.Look(target{s.Key(), b.place()})
 	})
-	r.journal.note(s, changes)
+	if r.journal.note(s, changes); g.wait(now) {
+		r.waits[s.Key()] = true
+	} else {
+		delete(r.waits, s.Key())
+	}
 	return changes.any()
+}
+
+// wait says that a decision may change by time alone.
+func (g groups) wait(now time.Time) bool {
+	for _, group := range g {
+		if group.Waits(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // measures returns what is known of the health of a backend.
@@ -103,15 +117,33 @@ func (r *reconciler) measures(s *Service, b *Backend) health.Measures {
 	return m
 }
 
-// judgeAll has those services looked at whose backends get other weights by now.
+// judgeAll has those services looked at whose backends get other weights by now. Where nothing is known anew, and no
+// decision waits for its time, there are none.
 func (r *reconciler) judgeAll() {
+	now := time.Now()
+	for key := range r.unsettled() {
+		r.judgeNow(key, now)
+	}
+}
+
+// unsettled are the services of which decisions may be others than the last time.
+func (r *reconciler) unsettled() map[dataplane.ServiceKey]bool {
+	keys := make(map[dataplane.ServiceKey]bool)
+	for _, t := range r.monitor.Touched() {
+		keys[t.service] = true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	for key, s := range r.wanted {
-		if r.judge(s, now) {
-			r.pending.push(key)
-		}
+	maps.Copy(keys, r.waits)
+	return keys
+}
+
+// judgeNow has a service looked at if its backends get other weights.
+func (r *reconciler) judgeNow(key dataplane.ServiceKey, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.wanted[key]; s != nil && r.judge(s, now) {
+		r.pending.push(key)
 	}
 }
 

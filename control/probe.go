@@ -105,7 +105,7 @@ func (p *Probe) check() *FieldError {
 }
 
 // checkProbe checks the probe of one backend, as it is when everything is filled in. path is that of the backend.
-func (s *Service) checkProbe(d Defaults, b *Backend, path string) *FieldError {
+func (s *Service) checkProbe(b *Backend, p *Probe, path string) *FieldError {
 	at := "probe"
 	if b.Probe != nil {
 		at = path + ".probe"
@@ -113,7 +113,6 @@ func (s *Service) checkProbe(d Defaults, b *Backend, path string) *FieldError {
 			return err.under(at, "")
 		}
 	}
-	p := s.probe(d, b)
 	if err := p.checkSpec(); err != nil {
 		return err.under(at, "")
 	}
@@ -213,6 +212,17 @@ func (s *Service) probe(d Defaults, b *Backend) Probe {
 		}
 	}
 	return p
+}
+
+// probes returns the probe of any backend: s.probe, but made once for all that have none of their own.
+func (s *Service) probes(d Defaults) func(*Backend) *Probe {
+	common := s.probe(d, nil)
+	return func(b *Backend) *Probe {
+		if b.Probe == nil {
+			return &common
+		}
+		return new(s.probe(d, b))
+	}
 }
 
 func profileProbe(name health.Profile) Probe {

@@ -58,27 +58,30 @@ type reconciler struct {
 	mu        sync.Mutex
 	wanted    map[dataplane.ServiceKey]*Service
 	groups    map[dataplane.ServiceKey]groups
+	waits     map[dataplane.ServiceKey]bool // those of which a decision may change by time alone
 	pending   queue
 	failed    map[dataplane.ServiceKey]error
-	unwatched error           // why a backend is not watched as wished
-	down      map[target]bool // by the kernel when the daemon started, until the first want
-	waiting   []chan struct{} // closed when nothing is pending any more
+	unwatched map[dataplane.ServiceKey]error // why a backend of the service is not watched as wished
+	down      map[target]bool                // by the kernel when the daemon started, until the first want
+	waiting   []chan struct{}                // closed when no change is pending any more
 }
 
 // newReconciler returns one that does nothing before run.
 func newReconciler(k kernel, config Config, log *slog.Logger, options health.Options[target]) *reconciler {
 	r := &reconciler{
-		kernel:   k,
-		defaults: config.Defaults,
-		budget:   newBudget(config.Probes),
-		log:      log,
-		journal:  newJournal(log),
-		wake:     make(chan struct{}, 1),
-		stopped:  make(chan struct{}),
-		wanted:   make(map[dataplane.ServiceKey]*Service),
-		groups:   make(map[dataplane.ServiceKey]groups),
-		failed:   make(map[dataplane.ServiceKey]error),
-		down:     make(map[target]bool),
+		kernel:    k,
+		defaults:  config.Defaults,
+		budget:    newBudget(config.Probes),
+		log:       log,
+		journal:   newJournal(log),
+		wake:      make(chan struct{}, 1),
+		stopped:   make(chan struct{}),
+		wanted:    make(map[dataplane.ServiceKey]*Service),
+		groups:    make(map[dataplane.ServiceKey]groups),
+		waits:     make(map[dataplane.ServiceKey]bool),
+		failed:    make(map[dataplane.ServiceKey]error),
+		unwatched: make(map[dataplane.ServiceKey]error),
+		down:      make(map[target]bool),
 	}
 	for _, s := range k.Services() {
 		for _, b := range s.Backends {
@@ -99,27 +102,59 @@ func newReconciler(k kernel, config Config, log *slog.Logger, options health.Opt
 func (r *reconciler) want(m Manifest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next := make(map[dataplane.ServiceKey]*Service, len(m.Services))
-	for i := range m.Services {
-		next[m.Services[i].Key()] = &m.Services[i]
-	}
-	for i := range m.Services {
-		s := &m.Services[i]
-		if old := r.wanted[s.Key()]; old == nil || !old.equal(s) {
-			r.pending.push(s.Key())
+	changed := r.revisions(m)
+	for _, c := range changed {
+		if c.after != nil {
+			r.wanted[c.after.Key()] = c.after
+			r.pending.push(c.after.Key())
 		}
 	}
-	for key := range r.wanted {
-		if next[key] == nil {
+	for _, c := range changed {
+		if c.after == nil {
+			key := c.before.Key()
 			r.pending.pushFirst(key)
+			delete(r.wanted, key)
 			delete(r.groups, key)
+			delete(r.waits, key)
 		}
 	}
-	r.wanted = next
-	r.journal.forget(m)
-	r.watch()
+	r.journal.forget(changed)
+	r.watch(changed)
 	clear(r.down)
 	r.signal()
+}
+
+// revision is a service that is wanted otherwise than before, by its key. One of both is nil where it was not, or is not
+// any more.
+type revision struct{ before, after *Service }
+
+// revisions compares a desired state with the one before. r.mu must be held.
+func (r *reconciler) revisions(m Manifest) (changed []revision) {
+	count := len(r.wanted) // of services that are before or after
+	for i := range m.Services {
+		s := &m.Services[i]
+		before := r.wanted[s.Key()]
+		if before == nil {
+			count++
+		}
+		if before == nil || !before.equal(s) {
+			after := *s // m is not kept alive by one of its services
+			changed = append(changed, revision{before, &after})
+		}
+	}
+	if count == len(m.Services) {
+		return changed
+	}
+	stays := make(map[dataplane.ServiceKey]bool, len(m.Services))
+	for i := range m.Services {
+		stays[m.Services[i].Key()] = true
+	}
+	for key, s := range r.wanted {
+		if !stays[key] {
+			changed = append(changed, revision{before: s})
+		}
+	}
+	return changed
 }
 
 // verdictChanged has a service looked at before all others.
@@ -166,7 +201,7 @@ func (r *reconciler) run(ctx context.Context) {
 	defer retry.Stop()
 	<-retry.C
 	delay, retrying := firstRetry, false
-	r.compareAll()
+	r.compareAll(r.pending.push)
 	for {
 		for key, ok := r.next(); ok && ctx.Err() == nil; key, ok = r.next() {
 			r.reconcile(key)
@@ -182,7 +217,7 @@ func (r *reconciler) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-compare.C:
-			r.compareAll()
+			r.compareAll(r.pending.pushLast)
 			r.spend()
 		case <-judge.C:
 			r.judgeAll()
@@ -195,12 +230,12 @@ func (r *reconciler) run(ctx context.Context) {
 }
 
 // compareAll has everything looked at that is in the kernel or should be, first what should not.
-func (r *reconciler) compareAll() {
+func (r *reconciler) compareAll(push func(dataplane.ServiceKey)) {
 	held := r.kernel.Services()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key := range r.wanted {
-		r.pending.push(key)
+		push(key)
 	}
 	r.pushFailed()
 	for _, s := range held {
@@ -223,12 +258,13 @@ func (r *reconciler) pushFailed() {
 	}
 }
 
-// next returns what to look at. When that is nothing it tells those who wait.
+// next returns what to look at. When no change is left it tells those who wait.
 func (r *reconciler) next() (dataplane.ServiceKey, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	changes := r.pending.urgent()
 	key, ok := r.pending.pop()
-	if !ok {
+	if !changes {
 		for _, done := range r.waiting {
 			close(done)
 		}

@@ -241,20 +241,16 @@ func TestRefusedByKernel(t *testing.T) {
 
 // Very many backends are probed more seldom, unless the traffic is large, and it is known by how much.
 func TestProbeBudget(t *testing.T) {
-	targets := make(map[target]health.Target)
 	budget := newBudget(DefaultConfig().Probes)
-	for n := range 65535 {
-		each := health.Target{Probe: probe.Spec{Kind: probe.TCP}}
-		each.Interval = 200 * time.Millisecond
-		targets[target{backend: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}), 80)}] = each
-		if len(targets) != 400 {
-			continue
-		}
-		if budget.stretch(targets); budget.factor != 1 || budget.exceeded() || budget.text() != "" {
-			t.Errorf("2,000 probes a second are stretched by %d", budget.factor)
-		}
+	each := health.Target{Probe: probe.Spec{Kind: probe.TCP}}
+	each.Interval = 200 * time.Millisecond
+	budget.count(each, 400)
+	budget.count(health.Target{Timing: health.Timing{Interval: time.Nanosecond}}, 1) // is not probed
+	if budget.fit() || budget.factor != 1 || budget.exceeded() || budget.text() != "" {
+		t.Errorf("2,000 probes a second are stretched by %d", budget.factor)
 	}
-	if budget.stretch(targets); budget.factor != 256 {
+	budget.count(each, 65135)
+	if !budget.fit() || budget.factor != 256 {
 		t.Errorf("327,675 probes a second are stretched by %d, want 256", budget.factor)
 	}
 	if text := budget.text(); !strings.Contains(text, "256 times more seldom") || !budget.exceeded() {
@@ -268,7 +264,109 @@ func TestProbeBudget(t *testing.T) {
 	now := time.Now()
 	budget.observe(1000, now)
 	budget.observe(1000+4e8, now.Add(time.Second)) // a thousandth of these packets are those of 40,000 probes
-	if budget.stretch(targets); budget.factor != 16 {
+	if !budget.fit() || budget.factor != 16 {
 		t.Errorf("with 400 million packets a second they are stretched by %d, want 16", budget.factor)
+	}
+}
+
+// A backend that comes and goes where the budget is just spent restarts the probes of all once, not each time.
+func TestProbeBudgetAtItsLimit(t *testing.T) {
+	budget := newBudget(DefaultConfig().Probes)
+	each := health.Target{Probe: probe.Spec{Kind: probe.TCP}}
+	each.Interval = 200 * time.Millisecond
+	budget.count(each, 400)
+	changes := 0
+	for range 10 {
+		for _, n := range []int{1, -1} {
+			budget.count(each, n)
+			if budget.fit() {
+				changes++
+			}
+		}
+	}
+	if changes != 1 || budget.factor != 2 {
+		t.Errorf("it changed %d times, to %d", changes, budget.factor)
+	}
+	if budget.count(each, -100); !budget.fit() || budget.factor != 1 {
+		t.Errorf("1,500 probes a second are stretched by %d", budget.factor)
+	}
+}
+
+// A change of one service has nothing to do with the others: neither their tables are set nor their probes begun anew, and
+// what is wanted of them stays as it is.
+func TestChangeOfOneService(t *testing.T) {
+	const two = web + `  - name: other
+    address: 192.0.2.2:80
+    backends: [{address: 198.51.100.3}, {address: 198.51.100.4, state: down}]
+`
+	synctest.Test(t, func(t *testing.T) {
+		k := &recorder{services: make(map[dataplane.ServiceKey]dataplane.Service)}
+		var watched []string
+		options := health.Options[target]{Prober: func(of target, t health.Target) (health.Prober, error) {
+			watched = append(watched, of.backend.String())
+			return road{&network{}, t.Address.String()}, nil
+		}}
+		r := newReconciler(k, DefaultConfig(), slog.New(slog.DiscardHandler), options)
+		m := apply(t, testRules(), Manifest{}, parse(t, two), false)
+		r.want(m)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.run(ctx) })
+		r.settled(ctx)
+		other := r.wanted[m.Services[1].Key()]
+		sets := k.sets
+		watched = nil
+
+		next := Manifest{Services: slices.Clone(m.Services)}
+		if _, err := testRules().addBackend(&next, "web", Backend{Address: netip.MustParseAddr("198.51.100.9")}); err != nil {
+			t.Fatal(err)
+		}
+		r.want(next)
+		r.settled(ctx)
+		if !slices.Equal(watched, []string{"198.51.100.9:80"}) || k.sets != sets+1 {
+			t.Errorf("%v are watched anew, %d tables set", watched, k.sets-sets)
+		}
+		if r.wanted[other.Key()] != other {
+			t.Error("the other service is another one")
+		}
+		r.want(Manifest{Services: next.Services[:1]})
+		r.settled(ctx)
+		if len(r.wanted) != 1 || len(r.groups) != 1 || len(k.Services()) != 1 || r.budget.wanted() != 30 {
+			t.Errorf("without the other: %d are wanted, %d in the kernel, %v probes a second", len(r.wanted), len(k.Services()), r.budget.wanted())
+		}
+		stop()
+		running.Wait()
+	})
+}
+
+// What is looked at just in case comes last, and each service once.
+func TestQueue(t *testing.T) {
+	key := func(n int) dataplane.ServiceKey { return dataplane.ServiceKey{Port: uint16(n)} }
+	var q queue
+	for n := range 4 {
+		q.pushLast(key(n))
+	}
+	q.push(key(5))
+	q.push(key(2))
+	q.pushLast(key(5))
+	q.pushFirst(key(3))
+	q.push(key(3))
+	var order []int
+	urgent := 0
+	for {
+		if q.urgent() {
+			urgent++
+		}
+		next, ok := q.pop()
+		if !ok {
+			break
+		}
+		order = append(order, int(next.Port))
+	}
+	if !slices.Equal(order, []int{3, 5, 2, 0, 1}) || urgent != 3 {
+		t.Errorf("the order is %v, %d of them urgent", order, urgent)
+	}
+	if q.push(key(1)); !q.urgent() {
+		t.Error("what was taken out cannot wait again")
 	}
 }

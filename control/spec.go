@@ -259,13 +259,14 @@ func (b *Backend) defaultName(withPort bool) string {
 func (s *Service) checkBackends(d Defaults) *FieldError {
 	names := make(map[string]int, len(s.Backends))
 	places := make(map[netip.AddrPort]int, len(s.Backends))
+	probes := s.probes(d)
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		path := fmt.Sprintf("backends[%d]", i)
 		if err := b.check(s); err != nil {
 			return err.under(path, "")
 		}
-		if err := s.checkProbe(d, b, path); err != nil {
+		if err := s.checkProbe(b, probes(b), path); err != nil {
 			return err
 		}
 		if other, used := names[b.Name]; used {

@@ -115,18 +115,23 @@ func (s *Store) Update(change func(*Manifest) error, committed func(Manifest)) e
 	return nil
 }
 
-// write brings the bucket from one state to another.
+// write brings the bucket from one state to another, both sorted by name.
 func write(bucket *bolt.Bucket, from, to Manifest) error {
-	old := make(map[string]*Service, len(from.Services))
-	for i := range from.Services {
-		old[from.Services[i].Name] = &from.Services[i]
-	}
+	old := from.Services
 	for i := range to.Services {
 		service := &to.Services[i]
-		before := old[service.Name]
-		delete(old, service.Name)
-		if before != nil && service.equal(before) {
-			continue
+		for len(old) > 0 && old[0].Name < service.Name {
+			if err := bucket.Delete([]byte(old[0].Name)); err != nil {
+				return err
+			}
+			old = old[1:]
+		}
+		if len(old) > 0 && old[0].Name == service.Name {
+			before := &old[0]
+			old = old[1:]
+			if service.equal(before) {
+				continue
+			}
 		}
 		data, err := json.Marshal(service)
 		if err != nil {
@@ -136,8 +141,8 @@ func write(bucket *bolt.Bucket, from, to Manifest) error {
 			return err
 		}
 	}
-	for name := range old {
-		if err := bucket.Delete([]byte(name)); err != nil {
+	for i := range old {
+		if err := bucket.Delete([]byte(old[i].Name)); err != nil {
 			return err
 		}
 	}

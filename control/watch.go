@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -16,28 +18,70 @@ import (
 	"github.com/sluicelb/sluice/dataplane"
 )
 
-// watch has the backends of the wanted services watched as they are to be. r.mu must be held.
-func (r *reconciler) watch() {
-	targets := make(map[target]health.Target)
-	for key, s := range r.wanted {
-		for i := range s.Backends {
-			b := &s.Backends[i]
-			if b.State != StateDown {
-				t := target{key, b.place()}
-				targets[t] = r.targetOf(s, b, r.down[t])
+// watch has the backends of services that changed watched as they are to be, and all of them where the budget is spent
+// otherwise from now on. r.mu must be held.
+func (r *reconciler) watch(changed []revision) {
+	for _, c := range changed {
+		before, after := r.targets(c.before), r.targets(c.after)
+		for t, each := range before {
+			r.budget.count(each, -1)
+			if _, stays := after[t]; !stays {
+				r.monitor.Unwatch(t)
 			}
 		}
+		for _, each := range after {
+			r.budget.count(each, 1)
+		}
 	}
-	r.budget.stretch(targets)
-	for t, each := range targets {
-		each.Interval = r.budget.stretched(each.Interval)
-		targets[t] = each
+	if r.budget.fit() {
+		r.watchAll()
+		return
 	}
-	r.unwatched = r.monitor.Set(targets)
+	for _, c := range changed {
+		r.watchService(cmp.Or(c.after, c.before))
+	}
 }
 
-func (r *reconciler) targetOf(s *Service, b *Backend, down bool) health.Target {
-	p := s.probe(r.defaults, b)
+// watchAll has the backends of all services watched. r.mu must be held.
+func (r *reconciler) watchAll() {
+	clear(r.unwatched)
+	for _, s := range r.wanted {
+		r.watchService(s)
+	}
+}
+
+// watchService has those of one service watched, if it is wanted. r.mu must be held.
+func (r *reconciler) watchService(s *Service) {
+	key := s.Key()
+	delete(r.unwatched, key)
+	for t, each := range r.targets(r.wanted[key]) {
+		each.Interval = r.budget.stretched(each.Interval)
+		if err := r.monitor.Watch(t, each); err != nil {
+			r.unwatched[key] = err
+		}
+	}
+}
+
+// targets are the backends of a service that are watched, with the interval that is wished; none of nil. r.mu must be
+// held.
+func (r *reconciler) targets(s *Service) map[target]health.Target {
+	if s == nil {
+		return nil
+	}
+	targets := make(map[target]health.Target, len(s.Backends))
+	probes := s.probes(r.defaults)
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		if b.State != StateDown {
+			t := target{s.Key(), b.place()}
+			targets[t] = s.targetOf(b, probes(b), r.down[t])
+		}
+	}
+	return targets
+}
+
+// targetOf is how a backend is watched with a probe.
+func (s *Service) targetOf(b *Backend, p *Probe, down bool) health.Target {
 	t := health.Target{Address: p.place(s, b), Source: p.Source, Via: p.Via == ViaService, Timing: p.timing(), Load: s.Load.source(b), Down: down}
 	if p.Kind != ProbeNone {
 		t.Probe = p.Spec
@@ -136,10 +180,14 @@ func (r *reconciler) spend() {
 	defer r.mu.Unlock()
 	if r.budget.exceeded() {
 		r.budget.observe(r.kernel.Packets(), time.Now())
-	} else if r.unwatched == nil {
+	}
+	if r.budget.fit() {
+		r.watchAll()
 		return
 	}
-	r.watch()
+	for key := range maps.Clone(r.unwatched) {
+		r.watchService(r.wanted[key])
+	}
 }
 
 var signalKinds = map[dataplane.SignalKind]health.SignalKind{
@@ -167,8 +215,9 @@ func (r *reconciler) problems() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var problems []string
-	if r.unwatched != nil {
-		problems = append(problems, fmt.Sprintf("a backend is not watched as wished: %v", r.unwatched))
+	if len(r.unwatched) > 0 {
+		first := slices.MinFunc(slices.Collect(maps.Keys(r.unwatched)), dataplane.ServiceKey.Compare)
+		problems = append(problems, fmt.Sprintf("a backend is not watched as wished: %v", r.unwatched[first]))
 	}
 	if text := r.budget.text(); text != "" {
 		problems = append(problems, text)

@@ -88,13 +88,16 @@ type Monitor[K comparable] struct {
 
 	mu      sync.Mutex
 	watches map[K]*watch
-	waiting map[*watch]bool // those with handshakes that are waited for
-	awaited chan struct{}   // there are some
+	waiting map[*watch]K  // those with handshakes that are waited for
+	awaited chan struct{} // there are some
+	touched map[K]bool    // of which something is known anew, see Touched
+	quiet   *watch        // the latest shared one
 }
 
 // watch is one target being watched. Monitor.mu guards what is below mu.
 type watch struct {
 	target   Target
+	shared   bool // stands for any target that nothing is known of, and is not modified
 	prober   Prober
 	reporter Reporter
 	stop     context.CancelFunc
@@ -121,44 +124,57 @@ func (t Timing) span() time.Duration { return max(spanIntervals*t.Interval, 500*
 func New[K comparable](options Options[K], changed func(K)) *Monitor[K] {
 	options.complete()
 	ctx, stop := context.WithCancel(context.Background())
-	m := &Monitor[K]{options: options, changed: changed, stop: stop, watches: map[K]*watch{}, waiting: map[*watch]bool{}, awaited: make(chan struct{}, 1)}
+	m := &Monitor[K]{options: options, changed: changed, stop: stop, awaited: make(chan struct{}, 1), watches: make(map[K]*watch), waiting: make(map[*watch]K), touched: make(map[K]bool)}
 	m.wg.Go(func() { m.expire(ctx) })
 	return m
 }
 
-// Set replaces the targets. One that was there before keeps its verdict and what is known of it, also when it is watched
-// differently from now on; an unchanged one does not notice.
+// Watch watches a target from now on. One that was there before keeps its verdict and what is known of it, also when it is
+// watched differently from now on; an unchanged one does not notice.
 //
-// Returns the first error of a target that cannot be watched as wished, such as one with a certificate file that is not
-// there; it stays as it was, a new one is up.
-func (m *Monitor[K]) Set(targets map[K]Target) error {
+// Returns an error when it cannot be watched as wished, such as with a certificate file that is not there; it stays as it
+// was, a new one is up.
+func (m *Monitor[K]) Watch(key K, target Target) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key, w := range m.watches {
-		if _, stays := targets[key]; !stays {
-			w.stop()
-			delete(m.watches, key)
-			delete(m.waiting, w)
+	if target.Probe.Kind == "" && target.Load.Kind == "" {
+		target = Target{Timing: target.Timing} // the rest counts for nothing
+	}
+	old := m.watches[key]
+	if old != nil {
+		target.Down = old.target.Down // only counts for new targets
+		if target == old.target {
+			return nil
 		}
 	}
-	var first error
-	for key, target := range targets {
-		old := m.watches[key]
-		if old != nil {
-			target.Down = old.target.Down // only counts for new targets
-			if target == old.target {
-				continue
-			}
-		}
-		if err := m.start(key, target, old); err != nil && first == nil {
-			first = fmt.Errorf("%v: %w", key, err)
-		}
+	if err := m.start(key, target, old); err != nil {
+		return fmt.Errorf("%v: %w", key, err)
 	}
-	return first
+	return nil
+}
+
+// Unwatch removes a target. It is no error when it is not there.
+func (m *Monitor[K]) Unwatch(key K) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forget(key)
+}
+
+func (m *Monitor[K]) forget(key K) {
+	if w := m.watches[key]; w != nil {
+		w.stop()
+		delete(m.watches, key)
+		delete(m.waiting, w)
+		delete(m.touched, key)
+	}
 }
 
 // start watches a target; old is the watch that this one takes the place of.
 func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
+	if target.Probe.Kind == "" && target.Load.Kind == "" && (old == nil || old.shared) {
+		m.watches[key] = m.unknown(target)
+		return nil
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &watch{target: target, stop: stop, poke: make(chan struct{}, 1)}
 	if target.Probe.Kind != "" {
@@ -178,9 +194,9 @@ func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 		w.history.verdict = old.history.verdict
 		w.passive = old.passive
 		w.passive.span = target.span()
-		if m.waiting[old] {
+		if _, waits := m.waiting[old]; waits {
 			delete(m.waiting, old)
-			m.waiting[w] = true
+			m.waiting[w] = key
 		}
 		if target.Load == old.target.Load {
 			w.load = old.load
@@ -230,11 +246,18 @@ func (m *Monitor[K]) Signal(key K, s Signal) {
 	if w == nil || !w.history.verdict.Up {
 		return
 	}
+	if w.shared {
+		own := *w
+		own.shared = false
+		w = &own
+		m.watches[key] = w
+	}
+	m.touched[key] = true
 	if w.passive.observe(s) {
 		w.probeNow()
 	}
 	if len(w.passive.pending) > 0 {
-		m.waiting[w] = true
+		m.waiting[w] = key
 		select {
 		case m.awaited <- struct{}{}:
 		default:
@@ -273,7 +296,8 @@ func (m *Monitor[K]) expire(ctx context.Context) {
 func (m *Monitor[K]) expireOnce(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for w := range m.waiting {
+	for w, key := range m.waiting {
+		m.touched[key] = true
 		if w.passive.expire(now) && w.history.verdict.Up {
 			w.probeNow()
 		}
@@ -293,7 +317,11 @@ func (w *watch) probeNow() {
 
 // Close removes every target and returns when nothing is watched any more.
 func (m *Monitor[K]) Close() {
-	m.Set(nil)
+	m.mu.Lock()
+	for key := range m.watches {
+		m.forget(key)
+	}
+	m.mu.Unlock()
 	m.stop()
 	m.wg.Wait()
 }
@@ -426,6 +454,7 @@ func (m *Monitor[K]) observe(key K, w *watch, r result) (changed bool) {
 		m.mu.Unlock()
 		return false
 	}
+	m.touched[key] = true
 	w.problem = ""
 	if r.inconclusive {
 		w.problem = r.failure

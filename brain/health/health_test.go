@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -109,6 +110,22 @@ func (m monitor) Verdict(key string) Verdict {
 	return v
 }
 
+// set has just these targets watched.
+func set[K comparable](m *Monitor[K], targets map[K]Target) (err error) {
+	m.mu.Lock()
+	watched := slices.Collect(maps.Keys(m.watches))
+	m.mu.Unlock()
+	for _, key := range watched {
+		if _, stays := targets[key]; !stays {
+			m.Unwatch(key)
+		}
+	}
+	for key, target := range targets {
+		err = errors.Join(err, m.Watch(key, target))
+	}
+	return err
+}
+
 // run gives a test a Monitor with one target, "a", whose verdicts it finds in the channel.
 func run(t *testing.T, target Target, test func(n *network, m monitor, verdicts chan Verdict)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -117,7 +134,7 @@ func run(t *testing.T, target Target, test func(n *network, m monitor, verdicts 
 		var m monitor
 		m.Monitor = New(n.options(), func(key string) { verdicts <- m.Verdict(key) })
 		defer m.Close()
-		m.Set(map[string]Target{"a": target})
+		set(m.Monitor, map[string]Target{"a": target})
 		test(n, m, verdicts)
 	})
 }
@@ -228,7 +245,7 @@ func TestHostThatAcceptsNothing(t *testing.T) {
 			m.Monitor = New(Options[string]{Prober: func(string, Target) (Prober, error) { return connector(server), nil }},
 				func(key string) { verdicts <- m.Verdict(key) })
 			defer m.Close()
-			m.Set(map[string]Target{"a": {Probe: target.Probe, Timing: fast}})
+			set(m.Monitor, map[string]Target{"a": {Probe: target.Probe, Timing: fast}})
 			time.Sleep(time.Second)
 			began := time.Now()
 			gone.Store(true)
@@ -333,19 +350,19 @@ func TestSetKeepsReports(t *testing.T) {
 		defer m.Close()
 		asked := target
 		asked.Load = LoadSource{Spec: load.Spec{Kind: load.Agent}, Address: target.Address, Interval: time.Second}
-		m.Set(map[string]Target{"a": asked})
+		set(m, map[string]Target{"a": asked})
 		synctest.Wait()
 		if v, _ := m.Look("a"); v.Up || v.Cause != "its agent says down" {
 			t.Errorf("got %+v", v)
 		}
 		slower := asked
 		slower.Interval = time.Minute
-		m.Set(map[string]Target{"a": slower})
+		set(m, map[string]Target{"a": slower})
 		if v, _ := m.Look("a"); v.Up {
 			t.Error("it is up at once after a change")
 		}
 		reporter = agent{Health: load.Up}
-		m.Set(map[string]Target{"a": asked})
+		set(m, map[string]Target{"a": asked})
 		synctest.Wait()
 		if v, _ := m.Look("a"); !v.Up || v.Cause != "its agent does not say down any more" {
 			t.Errorf("got %+v", v)
@@ -361,18 +378,18 @@ func TestSetKeepsVerdictsOfTargetsThatStay(t *testing.T) {
 		slower.Interval = time.Second
 		other := target
 		other.Address = netip.MustParseAddrPort("192.0.2.2:80")
-		m.Set(map[string]Target{"a": slower, "b": other})
+		set(m.Monitor, map[string]Target{"a": slower, "b": other})
 		if v := m.Verdict("a"); v != fallen {
 			t.Errorf("a changed target is %+v, want %+v", v, fallen)
 		}
 		if !m.Verdict("b").Up {
 			t.Error("a new target is down")
 		}
-		m.Set(map[string]Target{"b": other})
+		set(m.Monitor, map[string]Target{"b": other})
 		if v := m.Verdict("a"); !v.Up || !v.Since.IsZero() {
 			t.Errorf("a removed target is %+v", v)
 		}
-		m.Set(map[string]Target{"a": target, "b": other})
+		set(m.Monitor, map[string]Target{"a": target, "b": other})
 		if !m.Verdict("a").Up {
 			t.Error("a target that is back is not new")
 		}
@@ -384,7 +401,7 @@ func TestSetLeavesTheScheduleOfUnchangedTargets(t *testing.T) {
 		time.Sleep(target.Interval)
 		synctest.Wait()
 		for range 100 {
-			m.Set(map[string]Target{"a": target})
+			set(m.Monitor, map[string]Target{"a": target})
 			time.Sleep(target.Interval / 10)
 		}
 		probes := n.seen()
@@ -403,7 +420,7 @@ func TestRemovedTargetIsNotProbed(t *testing.T) {
 	run(t, target, func(n *network, m monitor, verdicts chan Verdict) {
 		n.always(blackhole)
 		time.Sleep(target.Interval + time.Millisecond) // a probe is under way
-		m.Set(nil)
+		set(m.Monitor, nil)
 		before := len(n.seen())
 		time.Sleep(10 * target.Interval)
 		if after := len(n.seen()); before == 0 || after != before || len(verdicts) != 0 {
@@ -428,7 +445,7 @@ func TestTargetsSpreadOverTheInterval(t *testing.T) {
 		for i := range 1000 {
 			targets[i] = slow
 		}
-		m.Set(targets)
+		set(m, targets)
 		tenths := [10]int{}
 		for range targets {
 			tenths[<-probes/(6*time.Minute)]++
@@ -460,7 +477,7 @@ func TestRealListener(t *testing.T) {
 	defer m.Close()
 	there := target
 	there.Address, there.Interval, there.Timeout = netip.MustParseAddrPort(address), 20*time.Millisecond, time.Second
-	m.Set(map[string]Target{"a": there})
+	set(m.Monitor, map[string]Target{"a": there})
 
 	listener.Close()
 	if v := <-verdicts; v.Up || !strings.HasSuffix(v.Cause, "connect: connection refused") {

@@ -141,7 +141,7 @@ func TestSetKeepsOpenHandshakes(t *testing.T) {
 		}
 		slower := slowly()
 		slower.Interval *= 2
-		m.Set(map[string]Target{"a": slower})
+		set(m.Monitor, map[string]Target{"a": slower})
 		time.Sleep(longestHandshake + 2*expireInterval)
 		if _, measures := m.Look("a"); measures.Handshakes.Seen < 3.9 {
 			t.Errorf("%+v of 4 handshakes that nobody answered", measures.Handshakes)

@@ -43,6 +43,7 @@ func (m *Monitor[K]) readOnce(ctx context.Context, key K, w *watch, interval tim
 		m.mu.Unlock()
 		return
 	}
+	m.touched[key] = true
 	before, now := w.load.report, time.Now()
 	switch {
 	case err == nil:
