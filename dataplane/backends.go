@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 
@@ -17,8 +18,8 @@ const vlanAD = 0x8000
 
 // hopUsers is a next hop and the backends whose records hold a copy of it.
 type hopUsers struct {
-	hop     nexthop.Hop
-	indices map[uint16]bool
+	hop     *nexthop.Hop
+	indices []uint16 // few, mostly one: those of a server for several services
 }
 
 // find returns a backend of a service. d.mu must be held.
@@ -103,16 +104,16 @@ func (d *Dataplane) setServing(index uint16, serving bool) {
 func (d *Dataplane) useHop(address netip.Addr, index uint16) {
 	users := d.hops[address]
 	if users == nil {
-		users = &hopUsers{hop: d.resolver.Watch(address), indices: make(map[uint16]bool)}
+		users = &hopUsers{hop: d.resolver.Watch(address)}
 		d.hops[address] = users
 	}
-	users.indices[index] = true
+	users.indices = append(users.indices, index)
 	d.writeHop(index, users.hop)
 }
 
 func (d *Dataplane) leaveHop(address netip.Addr, index uint16) {
 	users := d.hops[address]
-	delete(users.indices, index)
+	users.indices = slices.DeleteFunc(users.indices, func(other uint16) bool { return other == index })
 	if len(users.indices) == 0 {
 		delete(d.hops, address)
 		d.resolver.Unwatch(address)
@@ -120,7 +121,7 @@ func (d *Dataplane) leaveHop(address netip.Addr, index uint16) {
 }
 
 // hopChanged is called by the resolver.
-func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
+func (d *Dataplane) hopChanged(address netip.Addr, hop *nexthop.Hop) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	users := d.hops[address]
@@ -128,7 +129,7 @@ func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
 		return
 	}
 	users.hop = hop
-	for index := range users.indices {
+	for _, index := range users.indices {
 		d.writeHop(index, hop)
 	}
 }
@@ -138,7 +139,7 @@ func (d *Dataplane) hopChanged(address netip.Addr, hop nexthop.Hop) {
 // interface takes three: while they are made, a packet may leave by the old interface with the new MAC, which
 // its switch drops. While the neighbour has not had the time to answer, the record keeps the hop that it has: so
 // does one that was adopted, or whose route has changed.
-func (d *Dataplane) writeHop(index uint16, hop nexthop.Hop) {
+func (d *Dataplane) writeHop(index uint16, hop *nexthop.Hop) {
 	if hop.Pending {
 		return
 	}

@@ -42,7 +42,7 @@ func TestHopIsWhole(t *testing.T) {
 			atomic.StoreUint64(&words[i], 0)
 		}
 		step.Add(1)
-		h.writeHop(index, hop)
+		h.writeHop(index, &hop)
 	}
 	step.Add(1)
 	reader.Wait()

@@ -216,7 +216,7 @@ func TestForwardVLAN(t *testing.T) {
 	in := fromClient(ProtocolTCP, client4, service4)
 	h.set(t, oneBackend(ProtocolTCP, service4, ModeL2, "198.51.100.11", 80))
 	for _, ids := range [][]uint16{{20}, {30, 40}, nil} {
-		h.hopChanged(addr("198.51.100.11"), nexthop.Hop{
+		h.hopChanged(addr("198.51.100.11"), &nexthop.Hop{
 			Resolved: true, Index: h.servers, MAC: serverMAC(11), LocalMAC: serversMAC, MTU: 1500, VLANs: ids,
 		})
 		for _, before := range [][]uint16{nil, {7}, {7, 8}} {

@@ -109,7 +109,7 @@ func (o *liveObjects) Close() error { return errors.Join(o.balancerMaps.Close(),
 
 // resolver follows next hops.
 type resolver interface {
-	Watch(netip.Addr) nexthop.Hop
+	Watch(netip.Addr) *nexthop.Hop
 	Unwatch(netip.Addr)
 	Close()
 }
@@ -413,7 +413,7 @@ func releaseNeighbours(pinPath string) error {
 	if err != nil {
 		return err
 	}
-	r, err := nexthop.NewResolver(slog.Default(), func(netip.Addr, nexthop.Hop) {})
+	r, err := nexthop.NewResolver(slog.Default(), func(netip.Addr, *nexthop.Hop) {})
 	if err != nil {
 		return errors.Join(err, backends.close())
 	}

@@ -9,9 +9,9 @@ import (
 // noResolver is the resolver of a private dataplane.
 type noResolver struct{}
 
-func (noResolver) Watch(netip.Addr) nexthop.Hop { return nexthop.Hop{Reason: "not looked for"} }
-func (noResolver) Unwatch(netip.Addr)           {}
-func (noResolver) Close()                       {}
+func (noResolver) Watch(netip.Addr) *nexthop.Hop { return &nexthop.Hop{Reason: "not looked for"} }
+func (noResolver) Unwatch(netip.Addr)            {}
+func (noResolver) Close()                        {}
 
 func (d *Dataplane) isPrivate() bool { return d.options.PinPath == "" }
 
@@ -28,6 +28,6 @@ func (d *Dataplane) SetNextHop(key ServiceKey, backend netip.AddrPort, hop NextH
 	if hop.Index == 0 {
 		hop.Index = loopback
 	}
-	d.writeHop(b.index, hop)
+	d.writeHop(b.index, &hop)
 	return nil
 }

@@ -106,7 +106,7 @@ func (d *Dataplane) probed(key ServiceKey, backend netip.AddrPort) (index uint16
 	if d.state[key].mode == ModeNAT {
 		return 0, hop, fmt.Errorf("%s is in mode nat: probe the backend's own address", key)
 	}
-	hop = d.hops[backend.Addr()].hop
+	hop = *d.hops[backend.Addr()].hop
 	if !hop.Resolved {
 		return 0, hop, fmt.Errorf("backend %s of %s: %w: %s", backend, key, ErrUnresolved, hop.Reason)
 	}

@@ -36,7 +36,7 @@ func TestProbeFrames(t *testing.T) {
 				status, _ := h.ServiceStatus(s.ServiceKey)
 				hop := status.Backends[0].NextHop
 				hop.VLANs = vlans
-				h.hopChanged(addr(test.backend), hop)
+				h.hopChanged(addr(test.backend), &hop)
 				mark, err := h.ProbeMark(s.ServiceKey, s.Backends[0].endpoint())
 				must(t, err)
 				source, err := h.ProbeSource(s.ServiceKey, s.Backends[0].endpoint())

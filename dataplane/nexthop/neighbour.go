@@ -72,6 +72,8 @@ func parseNeighbour(message netlink.Neigh) (neighbourKey, neighbour, bool) {
 // peer is a neighbour that hops depend on.
 type peer struct {
 	users  map[netip.Addr]bool
+	hops   [4]*Hop          // the latest that users share: they differ in routes
+	oldest int              // of these
 	mac    net.HardwareAddr // nil when it does not answer
 	asked  bool             // by broadcast, since it answered last
 	silent bool             // did not answer in the time that it had

@@ -87,10 +87,10 @@ func (n *network) resolver(t testing.TB, probeInterval time.Duration) *Resolver 
 	return r
 }
 
-func (n *network) report(address netip.Addr, hop Hop) {
+func (n *network) report(address netip.Addr, hop *Hop) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.reported[address.String()] = append(n.reported[address.String()], hop)
+	n.reported[address.String()] = append(n.reported[address.String()], *hop)
 }
 
 // reports are those about an address so far.

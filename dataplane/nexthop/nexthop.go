@@ -7,11 +7,12 @@
 package nexthop
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hop is where packets for an address leave this host.
+// Hop is where packets for an address leave this host. Addresses with the same way share one, which is not modified.
 type Hop struct {
 	Resolved  bool             `json:"resolved"`
 	Pending   bool             `json:"-"`                // unresolved only because its neighbour has had no time to answer
@@ -36,6 +37,12 @@ type Hop struct {
 	MTU       int              `json:"mtu,omitempty"`    // bytes of the IP packet
 }
 
+func (h *Hop) equal(o *Hop) bool {
+	return h.Resolved == o.Resolved && h.Pending == o.Pending && h.Reason == o.Reason &&
+		h.Interface == o.Interface && h.Index == o.Index && bytes.Equal(h.MAC, o.MAC) && bytes.Equal(h.LocalMAC, o.LocalMAC) &&
+		h.Gateway == o.Gateway && h.Source == o.Source && slices.Equal(h.VLANs, o.VLANs) && h.MTU == o.MTU
+}
+
 const (
 	// What comes within this time after a first change is looked at together.
 	debounce = 5 * time.Millisecond
@@ -48,7 +55,7 @@ const (
 // Resolver follows the next hops of the addresses it watches. Safe for concurrent use.
 type Resolver struct {
 	log       *slog.Logger
-	changed   func(netip.Addr, Hop)
+	changed   func(netip.Addr, *Hop)
 	namespace netns.NsHandle
 	handle    *netlink.Handle
 
@@ -71,17 +78,17 @@ type Resolver struct {
 
 // watch is a watched address. via is the neighbour that its hop depends on, zero when its route fails.
 type watch struct {
-	hop Hop
+	hop *Hop
 	via neighbourKey
 }
 
 // NewResolver starts following the network namespace of the calling thread. changed is called with every
 // hop that differs from the last one known, from one goroutine, which holds no lock.
-func NewResolver(log *slog.Logger, changed func(netip.Addr, Hop)) (*Resolver, error) {
+func NewResolver(log *slog.Logger, changed func(netip.Addr, *Hop)) (*Resolver, error) {
 	return newResolver(log, changed, probeInterval)
 }
 
-func newResolver(log *slog.Logger, changed func(netip.Addr, Hop), probeInterval time.Duration) (_ *Resolver, err error) {
+func newResolver(log *slog.Logger, changed func(netip.Addr, *Hop), probeInterval time.Duration) (_ *Resolver, err error) {
 	r := &Resolver{
 		log:       log,
 		changed:   changed,
@@ -142,14 +149,14 @@ func (r *Resolver) closeSockets() {
 }
 
 // Watch begins to follow the hop of an address and returns what it is now.
-func (r *Resolver) Watch(address netip.Addr) Hop {
+func (r *Resolver) Watch(address netip.Addr) *Hop {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w := r.watched[address]
 	if w == nil {
 		w = &watch{}
 		r.watched[address] = w
-		w.hop = r.follow(address, w)
+		w.hop = r.share(r.follow(address, w), w.via)
 	}
 	return w.hop
 }
@@ -170,7 +177,7 @@ func (r *Resolver) Get(address netip.Addr) (Hop, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w := r.watched[address]; w != nil {
-		return w.hop, true
+		return *w.hop, true
 	}
 	return Hop{}, false
 }
@@ -185,6 +192,22 @@ func (r *Resolver) follow(address netip.Addr, w *watch) Hop {
 		w.via = via
 	}
 	return r.complete(hop, via)
+}
+
+// share returns a hop that depends on a neighbour, the same one for all addresses that leave alike. r.mu must be held.
+func (r *Resolver) share(hop Hop, via neighbourKey) *Hop {
+	p := r.peers[via]
+	if p == nil {
+		return &hop
+	}
+	for _, known := range p.hops {
+		if known != nil && known.equal(&hop) {
+			return known
+		}
+	}
+	p.hops[p.oldest] = &hop
+	p.oldest = (p.oldest + 1) % len(p.hops)
+	return &hop
 }
 
 // mark has a watched address looked at again, its route too or only its neighbour. r.mu must be held.
@@ -253,7 +276,7 @@ func (r *Resolver) closed() bool {
 type change struct {
 	address netip.Addr
 	watch   *watch
-	hop     Hop
+	hop     *Hop
 }
 
 // refresh resolves what was marked and reports what differs.
@@ -291,11 +314,11 @@ func (r *Resolver) refreshBatch() (changes []change, more bool) {
 		if route {
 			hop = r.follow(address, w)
 		} else {
-			hop = r.complete(w.hop, w.via)
+			hop = r.complete(*w.hop, w.via)
 		}
-		if !reflect.DeepEqual(hop, w.hop) {
-			w.hop = hop
-			changes = append(changes, change{address: address, watch: w, hop: hop})
+		if !hop.equal(w.hop) {
+			w.hop = r.share(hop, w.via)
+			changes = append(changes, change{address: address, watch: w, hop: w.hop})
 		}
 	}
 	return changes, false

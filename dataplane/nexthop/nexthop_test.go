@@ -3,7 +3,9 @@ package nexthop
 import (
 	"bytes"
 	"log/slog"
+	"net"
 	"net/netip"
+	"reflect"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -70,7 +72,7 @@ func TestReportIsNotOlderThanWatch(t *testing.T) {
 	n := newNetwork(t)
 	address := netip.MustParseAddr(peer4)
 	reporting, proceed := make(chan struct{}, 10), make(chan struct{})
-	r, err := newResolver(slog.Default(), func(address netip.Addr, hop Hop) {
+	r, err := newResolver(slog.Default(), func(address netip.Addr, hop *Hop) {
 		reporting <- struct{}{}
 		<-proceed
 		n.report(address, hop)
@@ -174,5 +176,59 @@ func BenchmarkWatch(b *testing.B) {
 	for b.Loop() {
 		r.Watch(tenth(i))
 		i++
+	}
+}
+
+// Hops that differ in anything are not taken for one.
+func TestHopsDiffer(t *testing.T) {
+	hop := Hop{}
+	if other := (Hop{MAC: net.HardwareAddr{}, VLANs: []uint16{}}); !hop.equal(&other) {
+		t.Error("nothing is not nothing")
+	}
+	fields := reflect.TypeFor[Hop]()
+	for i := range fields.NumField() {
+		other := Hop{}
+		field := reflect.ValueOf(&other).Elem().Field(i)
+		switch value := field.Addr().Interface().(type) {
+		case *bool:
+			*value = true
+		case *int:
+			*value = 1
+		case *string:
+			*value = "other"
+		case *net.HardwareAddr:
+			*value = net.HardwareAddr{1}
+		case *netip.Addr:
+			*value = netip.MustParseAddr("192.0.2.1")
+		case *[]uint16:
+			*value = []uint16{1}
+		default:
+			t.Fatalf("the test does not know how to change %s", fields.Field(i).Name)
+		}
+		if hop.equal(&other) {
+			t.Errorf("hops that differ in %s are equal", fields.Field(i).Name)
+		}
+	}
+}
+
+// Addresses behind one router share what is known of it, before and after it changes; others do not.
+func TestHopsAreShared(t *testing.T) {
+	n := newNetwork(t)
+	n.route(t, "203.0.113.0/24", via(peer4))
+	r := n.resolver(t, probeInterval)
+	shared := func(a, b string) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.watched[netip.MustParseAddr(a)].hop == r.watched[netip.MustParseAddr(b)].hop
+	}
+	watchAll(r, "203.0.113.1", "203.0.113.2", peer4)
+	for _, router := range []net.HardwareAddr{mac(t, n.peer, "eth0"), {2, 0, 0, 0, 0, 0x77}} {
+		must(t, n.peer.LinkSetHardwareAddr(link(t, n.peer, "eth0"), router))
+		for _, address := range []string{"203.0.113.1", "203.0.113.2", peer4} {
+			becomes(t, r, address, "at "+router.String(), func(h Hop) bool { return h.Resolved && bytes.Equal(h.MAC, router) })
+		}
+		if !shared("203.0.113.1", "203.0.113.2") || shared("203.0.113.1", peer4) {
+			t.Errorf("with the router at %v those behind it share no hop, or share its own", router)
+		}
 	}
 }
