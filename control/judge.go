@@ -138,12 +138,13 @@ func (r *reconciler) unsettled() map[dataplane.ServiceKey]bool {
 	return keys
 }
 
-// judgeNow has a service looked at if its backends get other weights.
+// judgeNow has a service looked at if its backends get other weights: after those of which a verdict or the wish has
+// changed, since clients and people wait for these.
 func (r *reconciler) judgeNow(key dataplane.ServiceKey, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s := r.wanted[key]; s != nil && r.judge(s, now) {
-		r.pending.push(key)
+		r.pending.pushLast(key)
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/sluicelb/sluice/dataplane"
 )
 
-// queue holds the services that are to be looked at, each once. Those that are looked at just in case come last. The zero
-// value is empty.
+// queue holds the services that are to be looked at, each once. Those that nobody waits for come last. The zero value is
+// empty.
 type queue struct {
 	keys   []dataplane.ServiceKey
 	last   []dataplane.ServiceKey // after keys; those of them that are not late wait in keys

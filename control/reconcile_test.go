@@ -339,7 +339,7 @@ func TestChangeOfOneService(t *testing.T) {
 	})
 }
 
-// What is looked at just in case comes last, and each service once.
+// What nobody waits for comes last, and each service once.
 func TestQueue(t *testing.T) {
 	key := func(n int) dataplane.ServiceKey { return dataplane.ServiceKey{Port: uint16(n)} }
 	var q queue

@@ -79,7 +79,7 @@ type Measures struct {
 	LoadError  string      // why there is none that is recent
 }
 
-// Monitor watches targets, each on a goroutine of its own. K names a target. It is safe for concurrent use.
+// Monitor watches targets. K names a target. It is safe for concurrent use.
 type Monitor[K comparable] struct {
 	options Options[K]
 	changed func(K)
@@ -101,9 +101,13 @@ type watch struct {
 	prober   Prober
 	reporter Reporter
 	stop     context.CancelFunc
-	poke     chan struct{} // wants a probe at once
 
-	history history   // guarded by mu
+	next  *time.Timer   // of the next round; what follows is guarded by mu
+	pause time.Duration // until the one after that, if doubt remains
+	busy  bool          // a round is under way
+	doubt bool          // wants a probe at once
+
+	history history
 	problem string    // why the latest probe tells nothing
 	usual   estimator // of latencies
 	connect estimator // of the time until a connection is accepted
@@ -162,7 +166,7 @@ func (m *Monitor[K]) Unwatch(key K) {
 
 func (m *Monitor[K]) forget(key K) {
 	if w := m.watches[key]; w != nil {
-		w.stop()
+		w.end()
 		delete(m.watches, key)
 		delete(m.waiting, w)
 		delete(m.touched, key)
@@ -176,7 +180,7 @@ func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 		return nil
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	w := &watch{target: target, stop: stop, poke: make(chan struct{}, 1)}
+	w := &watch{target: target, stop: stop, pause: target.Confirm}
 	if target.Probe.Kind != "" {
 		w.prober, err = m.options.Prober(key, target)
 	}
@@ -190,7 +194,7 @@ func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 	w.history = history{verdict: Verdict{Up: !target.Down, Since: time.Now()}, rise: target.Rise, fall: target.Fall}
 	w.passive.span = target.span()
 	if old != nil {
-		old.stop()
+		old.end()
 		w.history.verdict = old.history.verdict
 		w.passive = old.passive
 		w.passive.span = target.span()
@@ -210,7 +214,8 @@ func (m *Monitor[K]) start(key K, target Target, old *watch) (err error) {
 	}
 	m.watches[key] = w
 	if w.prober != nil {
-		m.wg.Go(func() { m.run(ctx, key, w) })
+		// It begins at a random moment, so that many targets spread over the interval.
+		w.next = time.AfterFunc(rand.N(target.Interval), func() { m.turn(ctx, key, w) })
 	}
 	if w.reporter != nil {
 		m.wg.Go(func() { m.read(ctx, key, w) })
@@ -308,10 +313,22 @@ func (m *Monitor[K]) expireOnce(now time.Time) bool {
 	return len(m.waiting) > 0
 }
 
+// probeNow has the next round begin at once, or as soon as the present one is over. Monitor.mu must be held.
 func (w *watch) probeNow() {
-	select {
-	case w.poke <- struct{}{}:
-	default:
+	if w.next == nil {
+		return
+	}
+	w.doubt = true
+	if !w.busy {
+		w.next.Reset(0)
+	}
+}
+
+// end ends what is done for the target. Monitor.mu must be held.
+func (w *watch) end() {
+	w.stop()
+	if w.next != nil {
+		w.next.Stop()
 	}
 }
 
@@ -326,30 +343,50 @@ func (m *Monitor[K]) Close() {
 	m.wg.Wait()
 }
 
-// run probes one target. It begins at a random moment, so that many targets spread over the interval.
-func (m *Monitor[K]) run(ctx context.Context, key K, w *watch) {
-	wait := time.NewTimer(rand.N(w.target.Interval))
-	defer wait.Stop()
-	pause := w.target.Confirm
-	for {
-		doubt := false
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.poke:
-			doubt = true
-		case <-wait.C:
-		}
-		began := time.Now()
-		next := w.target.Interval
-		if m.round(ctx, key, w, doubt) {
-			// This host is short of something: it soon tries again, but ever more seldom.
-			next, pause = min(pause, next), min(2*pause, next)
-		} else {
-			pause = w.target.Confirm
-		}
-		wait.Reset(max(next-time.Since(began), 0))
+// turn is the moment of a target's next round. Between rounds nothing runs for it, since of very many targets the stacks
+// would take the most memory.
+func (m *Monitor[K]) turn(ctx context.Context, key K, w *watch) {
+	doubt, ok := m.enter(key, w)
+	if !ok {
+		return
 	}
+	defer m.wg.Done()
+	began := time.Now()
+	m.leave(key, w, began, m.round(ctx, key, w, doubt))
+}
+
+// enter says whether a round is to be made, and whether there is doubt. Then leave must be called in the end.
+func (m *Monitor[K]) enter(key K, w *watch) (doubt, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.watches[key] != w || w.busy {
+		return false, false
+	}
+	m.wg.Add(1)
+	doubt = w.doubt
+	w.doubt, w.busy = false, true
+	return doubt, true
+}
+
+// leave ends a round, which says whether doubt remains.
+func (m *Monitor[K]) leave(key K, w *watch, began time.Time, remains bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w.busy = false
+	if m.watches[key] != w {
+		return
+	}
+	next := w.target.Interval
+	if remains {
+		// This host is short of something: it soon tries again, but ever more seldom.
+		next, w.pause = min(w.pause, next), min(2*w.pause, next)
+	} else {
+		w.pause = w.target.Confirm
+	}
+	if w.doubt {
+		next = 0
+	}
+	w.next.Reset(max(next-time.Since(began), 0))
 }
 
 // result is what came of a probe; failure is "" for a success.

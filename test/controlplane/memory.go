@@ -1,8 +1,6 @@
 package controlplane
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -18,56 +16,57 @@ type memory struct {
 	peak     float64 // the highest resident since the process started
 }
 
-// memoryOf reads it, see proc_pid_smaps(5). BPF maps are mapped from a file that the kernel calls anon_inode:bpf-map.
+// memoryOf reads it, see proc_pid_smaps(5). The sums are those of the kernel: a process that grows while its mappings are
+// read one by one may be seen in part twice.
 func memoryOf(pid int) (m memory, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
-	if err != nil {
+	if err := readSizes(pid, "smaps_rollup", map[string]*float64{"Rss:": &m.resident, "Anonymous:": &m.own}); err != nil {
 		return m, err
 	}
-	var name string
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		switch key := fields[0]; {
-		case !strings.HasSuffix(key, ":"): // the head of a mapping
-			name = ""
-			if len(fields) > 5 {
-				name = fields[5]
-			}
-		case key == "Rss:":
-			mib, err := mebibytes(fields[1])
-			if err != nil {
-				return m, err
-			}
-			m.resident += mib
-			if strings.HasPrefix(name, "anon_inode:bpf-map") {
-				m.maps += mib
-			}
-		case key == "Anonymous:":
-			mib, err := mebibytes(fields[1])
-			if err != nil {
-				return m, err
-			}
-			m.own += mib
-		}
-	}
-	if m.peak, err = peakOf(pid); err != nil {
+	if err := readSizes(pid, "status", map[string]*float64{"VmHWM:": &m.peak}); err != nil {
 		return m, err
 	}
-	return m, lines.Err()
+	m.maps, err = mapsOf(pid)
+	return m, err
 }
 
-func peakOf(pid int) (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// readSizes fills in sizes by the keys that a file of a process has them under.
+func readSizes(pid int, file string, sizes map[string]*float64) error {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if size := sizes[fields[0]]; size != nil {
+			if *size, err = mebibytes(fields[1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mapsOf sums up the mappings of BPF maps, whose file the kernel calls anon_inode:bpf-map.
+func mapsOf(pid int) (sum float64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
 		return 0, err
 	}
-	_, after, _ := strings.Cut(string(text), "VmHWM:")
-	fields := strings.Fields(after)
-	if len(fields) == 0 {
-		return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
+	ofMap := false
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		switch key := fields[0]; {
+		case !strings.HasSuffix(key, ":"): // the head of a mapping
+			ofMap = len(fields) > 5 && strings.HasPrefix(fields[5], "anon_inode:bpf-map")
+		case key == "Rss:" && ofMap:
+			size, err := mebibytes(fields[1])
+			if err != nil {
+				return 0, err
+			}
+			sum += size
+		}
 	}
-	return mebibytes(fields[0])
+	return sum, nil
 }
 
 // mebibytes converts a number of KiB.
