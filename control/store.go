@@ -77,6 +77,7 @@ func (s *Store) load(tx *bolt.Tx) error {
 		if err := json.Unmarshal(data, &service); err != nil {
 			return fmt.Errorf("service %q: %w", name, err)
 		}
+		service.Backends = slices.Clone(service.Backends) // without the room that decoding has left
 		s.manifest.Services = append(s.manifest.Services, service)
 		return nil
 	})
