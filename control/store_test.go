@@ -2,11 +2,17 @@ package control
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sluicelb/sluice/dataplane"
 )
 
 // What was committed is there after a restart; what failed has left no trace.
@@ -48,5 +54,55 @@ func TestStore(t *testing.T) {
 	defer again.Close()
 	if difference := cmp.Diff(want, again.Manifest(), cmpOptions); difference != "" {
 		t.Errorf("after a restart (-want +got):\n%s", difference)
+	}
+}
+
+// Whatever is added, changed, renamed and removed at once, the file holds what memory does.
+func TestStoreFollowsEveryChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sluice.db")
+	r := rules{defaults: builtinDefaults, limits: dataplane.DefaultLimits}
+	random := rand.New(rand.NewPCG(1, 2))
+	for step := range 60 {
+		store, err := OpenStore(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = store.Update(func(m *Manifest) error {
+			for range random.IntN(6) {
+				var err error
+				name := fmt.Sprintf("s%d", random.IntN(12))
+				switch other := fmt.Sprintf("s%d", random.IntN(12)); random.IntN(4) {
+				case 0:
+					_, err = r.create(m, Service{Name: name, Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(len(name) + step)}), Port: uint16(1 + random.IntN(65000))})
+				case 1:
+					err = r.remove(m, name)
+				case 2:
+					_, err = r.update(m, name, ServicePatch{Name: &other})
+				case 3:
+					_, err = r.addBackend(m, name, Backend{Address: netip.AddrFrom4([4]byte{198, 51, 100, byte(step)})})
+				}
+				if errors.Is(err, ErrConflict) { // the Manifest is in any state then
+					return errDryRun
+				}
+			}
+			return nil
+		}, nil)
+		if err != nil && !errors.Is(err, errDryRun) {
+			t.Fatal(err)
+		}
+		want := store.Manifest()
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := OpenStore(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, again.Manifest(), cmpOptions, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("after step %d the file differs (-want +got):\n%s", step, diff)
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
