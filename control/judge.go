@@ -93,7 +93,7 @@ func (r *reconciler) judge(s *Service, now time.Time) bool {
 	changes := g.update(s, r.defaults.Health, now, func(b *Backend) (health.Verdict, health.Measures) {
 		return r.monitor.Look(target{s.Key(), b.place()})
 	})
-	if r.journal.note(s, changes); g.wait(now) {
+	if r.journal.note(s, changes); g.wait() {
 		r.waits[s.Key()] = true
 	} else {
 		delete(r.waits, s.Key())
@@ -102,9 +102,9 @@ func (r *reconciler) judge(s *Service, now time.Time) bool {
 }
 
 // wait says that a decision may change by time alone.
-func (g groups) wait(now time.Time) bool {
+func (g groups) wait() bool {
 	for _, group := range g {
-		if group.Waits(now) {
+		if group.Waits() {
 			return true
 		}
 	}

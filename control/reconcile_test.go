@@ -331,6 +331,9 @@ func TestChangeOfOneService(t *testing.T) {
 		}
 		r.want(Manifest{Services: next.Services[:1]})
 		r.settled(ctx)
+		if v, _ := r.monitor.Look(target{other.Key(), other.Backends[0].place()}); !v.Since.IsZero() {
+			t.Error("a backend of the other service is watched though that is gone")
+		}
 		if len(r.wanted) != 1 || len(r.groups) != 1 || len(k.Services()) != 1 || r.budget.wanted() != 30 {
 			t.Errorf("without the other: %d are wanted, %d in the kernel, %v probes a second", len(r.wanted), len(k.Services()), r.budget.wanted())
 		}

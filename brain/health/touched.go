@@ -35,10 +35,11 @@ func (m *Monitor[K]) unknown(target Target) *watch {
 	return m.quiet
 }
 
-// Waits says that decisions may change by time alone: a member is held back, ejected, or its weight grows.
-func (g *Group[K]) Waits(now time.Time) bool {
+// Waits says that decisions may change by time alone: a member is held back, ejected, or its weight grows. In each case it is
+// known when its slow start begins.
+func (g *Group[K]) Waits() bool {
 	for _, s := range g.members {
-		if !s.back.IsZero() || s.held.After(now) || s.ejected.After(now) {
+		if !s.back.IsZero() {
 			return true
 		}
 	}

@@ -88,7 +88,7 @@ func TestGroupWaits(t *testing.T) {
 			{Key: "a", Wish: Up, Weighted: true, Verdict: Verdict{Up: up}, Measures: Measures{Success: 1}},
 			{Key: "b", Wish: Up, Weighted: true, Verdict: Verdict{Up: true}, Measures: Measures{Success: 1}},
 		})
-		return g.Waits(at)
+		return g.Waits()
 	}
 	for _, step := range []struct {
 		passed time.Duration
