@@ -85,6 +85,7 @@ type Monitor[K comparable] struct {
 	changed func(K)
 	wg      sync.WaitGroup
 	stop    context.CancelFunc
+	pulse   pulse
 
 	mu      sync.Mutex
 	watches map[K]*watch
@@ -421,7 +422,7 @@ func (m *Monitor[K]) round(ctx context.Context, key K, w *watch, doubt bool) boo
 		case <-ctx.Done():
 			return false
 		case <-next:
-			m.wg.Go(func() { results <- plan.probe(ctx, w.prober) })
+			m.wg.Go(func() { results <- plan.probe(ctx, w.prober, &m.pulse) })
 			sent, open = sent+1, open+1
 			more.Reset(pause)
 			pause = w.target.Confirm
@@ -470,18 +471,19 @@ func (m *Monitor[K]) plan(w *watch) plan {
 	return p
 }
 
-func (p plan) probe(ctx context.Context, prober Prober) result {
+func (p plan) probe(ctx context.Context, prober Prober, pulse *pulse) result {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	connect := probe.Connect{Limit: p.connect}
-	began := time.Now()
+	began, lost := time.Now(), pulse.begin()
 	err := prober.Probe(ctx, &connect)
 	took := time.Since(began)
+	lost = pulse.end(lost)
 	allowed := p.timeout
 	if p.connect > 0 && connect.Took == 0 {
 		allowed = p.connect
 	}
-	return result{began, took, connect.Took, reason(err, allowed), inconclusive(err, allowed, took)}
+	return result{began, took, connect.Took, reason(err, allowed), inconclusive(err, allowed, max(took-allowed, lost))}
 }
 
 // observe takes a result and says whether it changed the verdict.

@@ -66,9 +66,9 @@ func isTimeout(err error) bool {
 }
 
 // inconclusive says that a probe failed for want of something on this host, which tells nothing about the target. Among
-// that is time: a timeout that was noticed much too late is of a process that did not run.
-func inconclusive(err error, timeout, took time.Duration) bool {
-	if isTimeout(err) && took > timeout+max(timeout/4, 2*time.Millisecond) {
+// that is time: late is for how much of it this process did not run, and may have left an answer unread.
+func inconclusive(err error, timeout, late time.Duration) bool {
+	if isTimeout(err) && late > max(timeout/4, 2*time.Millisecond) {
 		return true
 	}
 	for _, local := range []error{
