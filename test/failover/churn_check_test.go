@@ -18,11 +18,14 @@ const (
 	wholeWeight = 0.85
 	// So many new flows are not by chance with other backends all: e^-30.
 	enoughFlows = 30
+	// The weight in force differs from the score by the hysteresis and half a step at most, and is a step at least.
+	mostOff, leastForce = 0.1 + 0.05/2 + 0.005, 0.05
 )
 
 // record is what the checks remember of one backend.
 type record struct {
 	whole    time.Time // when it had its whole weight last
+	out      time.Time // since when it was dead when it was seen to be out last
 	expected float64   // new flows since the last one, by its share
 	wrong    map[string]time.Time
 }
@@ -61,6 +64,7 @@ func (r rules) with(before rules) rules {
 // checkService checks a status, for which the backends were asked at a time. One that has been changed meanwhile is not judged.
 func (c *churn) checkService(asked time.Time, r rules, before, after []conduct, s *control.ServiceStatus) {
 	c.checkShares(asked, s)
+	c.checkPolicy(asked, r, before, after, s)
 	known := make(map[string]*control.BackendStatus, len(s.Backends))
 	for i := range s.Backends {
 		known[s.Backends[i].Name] = &s.Backends[i]
@@ -83,6 +87,11 @@ func (c *churn) checkService(asked time.Time, r rules, before, after []conduct, 
 // checkBackend checks what is decided about one.
 func (c *churn) checkBackend(asked time.Time, r rules, is conduct, s *control.ServiceStatus, b *control.BackendStatus) {
 	record, panicked := c.records[is.name], s.State == control.ServicePanic
+	if b.State == control.StateDown {
+		record.out = is.changed
+	} else if is.dead() && record.out.Equal(is.changed) {
+		c.violated("%s comes back that is dead: %s, %s", is.name, b.State, b.Cause)
+	}
 	in, out := r.in(is, asked), is.dead() && is.wish.state != control.StateDown && asked.After(r.detected(is))
 	if is.fault == "" && !is.changing && b.State == control.StateDown && is.wish.state != control.StateDown && c.model.wronged(is.name, b.Since) {
 		c.wronged.Add(1)
@@ -90,14 +99,13 @@ func (c *churn) checkBackend(asked time.Time, r rules, is conduct, s *control.Se
 	}
 	c.disagree(record, "in", asked, in && b.State != control.StateUp && !excusedEjection(r, is, b, asked),
 		"%s stays out that is well: %s, %s", is.name, b.State, b.Cause)
-	c.disagree(record, "panic", asked, in && is.wish.weight > 0 && panicked,
-		"the service panics, and %s is well", is.name)
-	c.disagree(record, "out", asked, out && (b.State != control.StateDown || b.Share > 0 && !panicked),
-		"%s stays in that is dead: %s with %.3f of the slots, %s", is.name, b.State, b.Share, b.Cause)
+	if out && b.State != control.StateDown {
+		c.violated("%s stays in that is dead: %s, %s", is.name, b.State, b.Cause)
+	}
+	c.disagree(record, "out", asked, out && b.Share > 0 && !panicked, "%s has %.3f of the slots and is down", is.name, b.Share)
 	c.disagree(record, "wish", asked, b.Share > 0 && (is.wish.state == control.StateDraining || is.wish.state == control.StateDown),
 		"%s has %.3f of the slots and is wished %s", is.name, b.Share, is.wish.state)
-	c.checkWeight(asked, r, is, b)
-	c.count("panic", panicked)
+	c.checkWeight(asked, r, is, b, panicked)
 	c.count("in", in)
 	c.count("out", out)
 }
@@ -115,9 +123,16 @@ func excusedEjection(r rules, is conduct, b *control.BackendStatus, asked time.T
 		asked.Before(is.changed.Add(5*time.Minute+margin))
 }
 
-// checkWeight checks that a backend has less of its weight when it is slow, and all of it when it is well.
-func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.BackendStatus) {
-	record := c.records[is.name]
+// checkWeight checks that the weight in force follows the score, which is less when a backend is slow, and all when it is well.
+func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.BackendStatus, panicked bool) {
+	record, slowStart := c.records[is.name], strings.Contains(b.Reasons, "slow start")
+	scored := b.State == control.StateUp && !panicked && !slowStart
+	c.count("scored", scored && b.Score < 0.75)
+	c.disagree(record, "score", asked, scored && math.Abs(b.InForce-max(b.Score, leastForce)) > mostOff,
+		"%s has a score of %.2f and %.2f of its weight: %s", is.name, b.Score, b.InForce, b.Reasons)
+	if slowStart && r.in(is, asked) && asked.After(r.recovered(is).Add(r.slowStart)) && !strings.HasPrefix(b.Cause, "no longer: ejected") {
+		c.violated("%s does not end its slow start: %.2f, %s", is.name, b.InForce, b.Reasons)
+	}
 	if b.InForce >= wholeWeight || record.whole.IsZero() {
 		record.whole = asked
 	}
@@ -128,7 +143,7 @@ func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.Bac
 	if whole && record.whole.Before(since) {
 		c.violated("%s does not get its weight back: %.2f, %s", is.name, b.InForce, b.Reasons)
 	}
-	if is.fault != Slow || is.changing || b.State != control.StateUp || asked.Before(since.Add(r.averaged())) {
+	if is.fault != Slow || is.changing || panicked || b.State != control.StateUp || asked.Before(since.Add(r.averaged())) {
 		record.agree("slow")
 		return
 	}
@@ -141,8 +156,73 @@ func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.Bac
 		expected = min(1, 2*float64(peers)/float64(own))
 	}
 	c.count("slow", expected < 0.75)
-	c.disagree(record, "slow", asked, b.InForce > expected+0.15, // hysteresis 0.1, and a step of 0.05
+	c.disagree(record, "slow", asked, b.InForce > expected+mostOff,
 		"%s is slow, %v where its peers take %v, and has %.2f of its weight", is.name, own, peers, b.InForce)
+}
+
+// checkPolicy checks who stands in for those that are missing: by what the daemon says of the backends itself, which the other
+// checks compare with the truth.
+func (c *churn) checkPolicy(asked time.Time, r rules, before, after []conduct, s *control.ServiceStatus) {
+	wishes := make(map[string]wish, len(before))
+	for i, is := range before {
+		if is.wish != after[i].wish || is.changing || after[i].changing {
+			return
+		}
+		wishes[is.name] = is.wish
+	}
+	wished, serving, joined, waiting, kept := 0, 0, 0, 0, 0
+	for _, b := range s.Backends {
+		up, wish := b.State == control.StateUp, wishes[b.Name]
+		switch {
+		case wish.weight == 0:
+		case wish.state == control.StateUp:
+			wished++
+			serving += one(up)
+			kept += one(strings.HasPrefix(b.Cause, "held back until") || strings.HasPrefix(b.Cause, "ejected until"))
+		case wish.state == control.StateStandby:
+			joined += one(up)
+			waiting += one(b.State == control.StateStandby)
+		}
+	}
+	missing := max(r.minimum-serving, 0)
+	panics := wished > 0 && serving+joined < wished && float64(serving+joined) <= float64(max(r.panic, 0))/100*float64(wished)
+	c.count("standby", missing > 0 && joined+waiting > 0)
+	c.count("panic", panics)
+	all := c.records[s.Backends[0].Name]
+	c.disagree(all, "standby", asked, joined != min(missing, joined+waiting),
+		"%d of %d backends are in use, %d are wanted, and %d standbys joined of %d", serving, wished, r.minimum, joined, joined+waiting)
+	c.disagree(all, "minimum", asked, kept > 0 && serving+joined < r.minimum,
+		"%d backends are in use, %d are wanted, and %d are kept away", serving+joined, r.minimum, kept)
+	c.disagree(all, "panic", asked, panics != (s.State == control.ServicePanic),
+		"%d of %d backends are in use, panic is at %v, and the service is %s", serving+joined, wished, r.panic, s.State)
+	for _, b := range s.Backends {
+		wish := wishes[b.Name]
+		c.disagree(c.records[b.Name], "panicked", asked, panics && wish.state == control.StateUp && wish.weight > 0 && b.Share == 0,
+			"the service panics, and %s is not used", b.Name)
+	}
+}
+
+func one(condition bool) int {
+	if condition {
+		return 1
+	}
+	return 0
+}
+
+// checkSteps checks that tables were not rewritten for small changes.
+func (c *churn) checkSteps(events []control.Event) {
+	for _, e := range events {
+		var from, to int
+		if e.Kind != control.EventWeight {
+			continue
+		}
+		if _, err := fmt.Sscanf(e.From+" "+e.To, "%d%% %d%%", &from, &to); err != nil {
+			c.violated("%s: %v", e, err)
+		}
+		if from < to+10 && to < from+10 && to != 100 && to != 5 { // the largest and the least are taken at once
+			c.violated("the weight follows noise: %s", e)
+		}
+	}
 }
 
 // checkShares checks that slots follow weights.

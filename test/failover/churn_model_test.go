@@ -10,7 +10,7 @@ import (
 )
 
 // margin is what is added to every bound: these are bounds of correctness, on a machine that may be busy with other things.
-const margin = 2 * time.Second
+const margin = time.Second
 
 // conduct is what is done to a backend now, and what is wished of it.
 type conduct struct {
@@ -38,12 +38,18 @@ type rules struct {
 
 // detected is when at the latest a backend must be out that is dead.
 func (r rules) detected(c conduct) time.Time {
-	return later(c.changed, r.changed).Add(r.timing.Interval + time.Duration(r.timing.Fall)*r.timing.Timeout + margin)
+	return later(c.changed, r.changed).Add(r.notices() + margin)
 }
 
-// recovered is when at the latest a backend must be in that is healthy.
+// notices is how long a failure takes to be noticed at most: a probe that was answered just before and the pause after it,
+// the one that is not and the first that confirms it, which follows when it is late, and the last.
+func (r rules) notices() time.Duration {
+	return 2*r.timing.Interval + 2*r.timing.Timeout + time.Duration(r.timing.Fall)*r.timing.Confirm
+}
+
+// recovered is when at the latest a backend must be in that is healthy. A probe that is under way may fail yet.
 func (r rules) recovered(c conduct) time.Time {
-	in := later(c.changed, r.changed).Add(time.Duration(r.timing.Rise)*r.timing.Interval + margin)
+	in := later(c.changed, r.changed).Add(r.timing.Timeout + time.Duration(r.timing.Rise)*r.timing.Interval + margin)
 	return later(in, c.held)
 }
 
@@ -189,16 +195,19 @@ func (m *model) stall(from time.Time, length time.Duration) bool {
 	if length < m.rules.timing.Floor/2 {
 		return false
 	}
+	if length > margin/4 { // what has to happen within a time begins anew
+		m.rules.changed = later(m.rules.changed, from.Add(length))
+	}
 	m.stalls = append(m.stalls, trouble{from: from, to: from.Add(length), fault: Stop})
 	return true
 }
 
-// wronged takes that a backend was taken for dead at a time. Says whether the machine stalled then and
-// that was not known, which is as if that backend had stalled.
+// wronged takes that a backend was taken for dead at a time in which it was in no trouble. Says whether the machine stalled
+// then and that was not known, which is as if that backend had stalled.
 func (m *model) wronged(name string, at time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.wrongs[name].Before(at) {
+	if !m.wrongs[name].Before(at) || m.inTrouble(name, at, at) {
 		return false // is known
 	}
 	noticed := m.rules.timing.Interval + m.rules.timing.Timeout + 500*time.Millisecond
@@ -209,13 +218,16 @@ func (m *model) wronged(name string, at time.Time) bool {
 		t.to = later(t.to, at)
 		m.wrongs[name] = at
 		m.troubles[name] = append(m.troubles[name], t)
-		i := slices.IndexFunc(m.conducts, func(c conduct) bool { return c.name == name })
-		c := &m.conducts[i]
+		c := &m.conducts[m.index(name)]
 		c.changed, c.hurt = later(c.changed, at), later(c.hurt, t.from)
 		c.hold(m.rules, at)
 		return true
 	}
 	return false
+}
+
+func (m *model) index(name string) int {
+	return slices.IndexFunc(m.conducts, func(c conduct) bool { return c.name == name })
 }
 
 // over ends the trouble of one kind. m.mu must be held.
@@ -229,13 +241,19 @@ func (m *model) over(name string, now time.Time, faults bool) {
 }
 
 // troubled says whether a backend was in trouble at any time from one moment to another. A verdict may follow when a fault is
-// over already.
+// over already, and damping keep it out: in a panic it has flows then, until that ends.
 func (m *model) troubled(name string, from, to time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	settle := m.rules.timing.Interval + time.Duration(m.rules.timing.Fall)*m.rules.timing.Timeout + margin
+	return m.inTrouble(name, from, to)
+}
+
+// inTrouble is troubled while m.mu is held.
+func (m *model) inTrouble(name string, from, to time.Time) bool {
+	settle := m.rules.notices() + margin
+	held := m.conducts[m.index(name)].held
 	for _, t := range m.troubles[name] {
-		if t.fault != Slow && !t.from.After(to) && (t.to.IsZero() || t.to.Add(settle).After(from)) {
+		if t.fault != Slow && !t.from.After(to) && (t.to.IsZero() || later(t.to.Add(settle), held).After(from)) {
 			return true
 		}
 	}

@@ -18,8 +18,6 @@ import (
 const (
 	stallTick  = 2 * time.Millisecond
 	stallLeast = 3 * time.Millisecond // what is told
-	// favoured is the nice value of what is judged.
-	favoured = -20
 	// stallWitness names the processor that this program, started again, is to watch.
 	stallWitness = "SLUICE_STALL_WITNESS"
 )
@@ -46,7 +44,7 @@ func witnessStalls(processor string) error {
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return err
 	}
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, favoured); err != nil {
+	if err := favourThread(0); err != nil {
 		return err
 	}
 	for {

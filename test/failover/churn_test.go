@@ -10,19 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/control"
 	"github.com/sluicelb/sluice/dataplane"
-	"github.com/sluicelb/sluice/test/lab"
 	"github.com/sluicelb/sluice/test/stage"
 	"github.com/sluicelb/sluice/test/traffic"
 )
@@ -42,8 +38,9 @@ const (
 //
 //   - no flow moves or breaks of a backend that is well and neither wished down nor removed;
 //   - a backend that is well again takes new flows after rise probes and what damping holds it back for;
-//   - a backend that is dead takes none after fall probes, unless all are;
-//   - shares of the slots follow weights and scores, and scores follow latency, there and back.
+//   - a backend that is dead takes none after fall probes, unless too few are left, and stays out until it is well;
+//   - standbys join when fewer than the minimum are left, and all are used when too few are, and at no other time;
+//   - shares of the slots follow weights and scores, not too often, and scores follow latency, there and back.
 //
 // What is allowed to happen when is in model.
 func TestChurn(t *testing.T) {
@@ -107,11 +104,12 @@ func runChurn(t *testing.T, executable string, seed uint64, length time.Duration
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c := newChurn(s, cancel)
-	script := writeScript(random, churnBackends, length)
+	script := writeScript(random, mode, churnBackends, length)
 	if err := c.run(ctx, script, length); err != nil {
 		t.Errorf("%v\n%s", err, s.Daemon.Output())
 	}
 	events := c.events()
+	c.checkSteps(events)
 	t.Logf("seed %d, mode %s, %v: %d deeds, %d flows (%d broke with their backend, %d were refused), %d events, checked: %v, the machine stalled %d times, for %v at most, which was taken for dead backends %d times",
 		seed, mode, length, len(c.done), c.flows.Load(), c.broken.Load(), c.refused.Load(), len(events), c.counts, c.stalls.Load(), time.Duration(c.longest.Load()), c.wronged.Load())
 	if len(c.violations) > 0 {
@@ -131,24 +129,7 @@ func lines(events []control.Event) string {
 
 // favour gives the daemon and the backends more of the processors than everything else: a machine that does not let them run
 // is no fault of theirs.
-func (s *site) favour() error {
-	err := favour(s.Daemon)
-	for _, b := range s.backends {
-		err = errors.Join(err, favour(b.process))
-	}
-	return err
-}
-
-func favour(p *lab.Process) error {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", p.PID()))
-	for _, thread := range threads { // later ones follow those that begin them
-		number, _ := strconv.Atoi(filepath.Base(thread))
-		if failed := unix.Setpriority(unix.PRIO_PROCESS, number, favoured); failed != nil && !errors.Is(failed, unix.ESRCH) {
-			err = errors.Join(err, failed)
-		}
-	}
-	return err
-}
+func (s *site) favour() error { return errors.Join(favour(s.Daemon), s.favourBackends()) }
 
 func newChurn(s *site, cancel context.CancelFunc) *churn {
 	c := &churn{site: s, cancel: cancel, began: time.Now(), records: make(map[string]*record), counts: make(map[string]int), arrivals: make(map[string]int)}
@@ -157,7 +138,7 @@ func newChurn(s *site, cancel context.CancelFunc) *churn {
 		names = append(names, b.name)
 		c.records[b.name] = &record{wrong: make(map[string]time.Time)}
 	}
-	c.model = newModel(regime{profile: health.ProfileDefault, ejecting: true}, names)
+	c.model = newModel(regime{profile: health.ProfileDefault, ejecting: true, panic: off, minimum: 1}, names)
 	return c
 }
 
@@ -226,11 +207,11 @@ func (c *churn) impose(ctx context.Context, r regime) error {
 	t := r.timing()
 	pause := func(d time.Duration) control.Pause {
 		if d == 0 {
-			return -1 // off
+			return off
 		}
 		return control.Pause(d)
 	}
-	policy := control.Health{SlowStart: pause(r.slowStart), Damping: pause(r.damping), MaxEjected: -1}
+	policy := control.Health{SlowStart: pause(r.slowStart), Damping: pause(r.damping), MaxEjected: off, PanicThreshold: r.panic, Minimum: r.minimum}
 	if r.ejecting {
 		policy.MaxEjected = 10
 	}
@@ -238,7 +219,7 @@ func (c *churn) impose(ctx context.Context, r regime) error {
 		Probe: &control.Probe{
 			Profile: r.profile, Interval: control.Duration(t.Interval), Timeout: control.Duration(t.Timeout), Rise: t.Rise, Fall: t.Fall,
 		},
-		Health: &policy,
+		Health: &policy, Tracking: &r.tracking,
 	})
 	return err
 }

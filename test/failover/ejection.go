@@ -43,7 +43,7 @@ func RunBusy(ctx context.Context, processor int) error {
 }
 
 // FalseEjections keeps the processors busy for so long, for each profile, and counts how often a backend's state
-// changes though none fails. All that it makes is gone when it returns, also when ctx ends before. It needs root.
+// changes though none fails. The load is the balancer's: the backends run before it. All that it makes is gone when it returns, also when ctx ends before. It needs root.
 func FalseEjections(ctx context.Context, o Options, duration time.Duration) (Report, error) {
 	fmt.Fprintf(o.Progress, "%v for each of the profiles %v, with %.0f %% load on every processor\n", duration, o.Profiles, cpuLoad*100)
 	total := Ejections{}
@@ -63,6 +63,9 @@ func FalseEjections(ctx context.Context, o Options, duration time.Duration) (Rep
 
 // countChanges counts the changes of state on a site whose processors are busy.
 func (o Options) countChanges(ctx context.Context, s *site, profile string, duration time.Duration) (int, error) {
+	if err := s.favourBackends(); err != nil {
+		return 0, err
+	}
 	for _, processor := range processors() {
 		if _, err := s.host.Command(ctx, o.Executable, BusyCommand, strconv.Itoa(processor)); err != nil {
 			return 0, err
