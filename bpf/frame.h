@@ -76,6 +76,13 @@ always_inline __u32 count_vlan(__be16 ethertype)
 	return ((q - 1) | (ad - 1)) >> 63;
 }
 
+/* By halves of words: the frame's addresses are aligned to these. */
+always_inline void copy_mac(__u8 *to, const __u8 *from)
+{
+	for (int i = 0; i < ETH_ALEN; i += 2)
+		*(__u16 *)(to + i) = *(const __u16 *)(from + i);
+}
+
 /* What each step of a packet's way returns when it goes on; otherwise the enum
  * reason that it ends with.
  */

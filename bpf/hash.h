@@ -55,22 +55,21 @@ always_inline __be32 prefix_mask(__u8 bits, int i)
 	return bpf_htonl(left >= 32 ? ~0U : ~0U << (32 - left));
 }
 
-/* The hash that chooses the slot, of the part of the tuple that the service
- * wants; hash is that of all of it.
+/* The hash of the part of a tuple that a service wants. Functions of their own, so that
+ * the verifier walks them once and not once for every way to get here.
  */
-always_inline __u32 slot_hash4(const struct service *s, const struct tuple4 *t,
-			       __u32 hash)
+__noinline __u32 part_hash4(const struct tuple4 *t, __u32 kind, __u32 prefix)
 {
 	struct tuple4 part = {};
 
-	if (s->hash == HASH_FLOW)
-		return hash;
-	if (s->hash == HASH_SOURCE) {
-		part.source = t->source & prefix_mask(s->hash_prefix, 0);
+	if (!t)
+		return 0;
+	if (kind == HASH_SOURCE) {
+		part.source = t->source & prefix_mask(prefix, 0);
 		return hash4(&part);
 	}
 	part.ports.destination = t->ports.destination;
-	if (s->hash == HASH_NO_SOURCE_PORT) {
+	if (kind == HASH_NO_SOURCE_PORT) {
 		part.source = t->source;
 		part.destination = t->destination;
 		part.ports.protocol = t->ports.protocol;
@@ -78,24 +77,36 @@ always_inline __u32 slot_hash4(const struct service *s, const struct tuple4 *t,
 	return hash4(&part);
 }
 
-always_inline __u32 slot_hash6(const struct service *s, const struct tuple6 *t,
-			       __u32 hash)
+__noinline __u32 part_hash6(const struct tuple6 *t, __u32 kind, __u32 prefix)
 {
 	struct tuple6 part = {};
 
-	if (s->hash == HASH_FLOW)
-		return hash;
-	if (s->hash == HASH_SOURCE) {
+	if (!t)
+		return 0;
+	if (kind == HASH_SOURCE) {
 		for (int i = 0; i < 4; i++)
-			part.source[i] = t->source[i] & prefix_mask(s->hash_prefix, i);
+			part.source[i] = t->source[i] & prefix_mask(prefix, i);
 		return hash6(&part);
 	}
 	part.ports.destination = t->ports.destination;
-	if (s->hash == HASH_NO_SOURCE_PORT) {
+	if (kind == HASH_NO_SOURCE_PORT) {
 		__builtin_memcpy(part.source, t->source, sizeof(part.source));
 		__builtin_memcpy(part.destination, t->destination,
 				 sizeof(part.destination));
 		part.ports.protocol = t->ports.protocol;
 	}
 	return hash6(&part);
+}
+
+/* The hash that chooses the slot; hash is that of the whole tuple. */
+always_inline __u32 slot_hash4(const struct service *s, const struct tuple4 *t,
+			       __u32 hash)
+{
+	return s->hash == HASH_FLOW ? hash : part_hash4(t, s->hash, s->hash_prefix);
+}
+
+always_inline __u32 slot_hash6(const struct service *s, const struct tuple6 *t,
+			       __u32 hash)
+{
+	return s->hash == HASH_FLOW ? hash : part_hash6(t, s->hash, s->hash_prefix);
 }

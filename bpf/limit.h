@@ -5,17 +5,29 @@
 #pragma once
 
 #include "hash.h"
-#include "maps.h"
+#include "service.h"
 
-always_inline int take_token(const struct service *s, const struct bucket_key *key)
+/* Takes one of what the limit of a service leaves to a source. A function of its own,
+ * so that the verifier walks it once and not once for every way to get here.
+ */
+__noinline int take_token(const struct bucket_key *source)
 {
-	__u64 now = bpf_ktime_get_coarse_ns(), interval = s->limit_interval;
-	__u64 ahead = interval * s->limit_burst;
-	__u64 *due = bpf_map_lookup_elem(&buckets, key);
-	__u64 fresh = now + interval;
+	__u64 now = bpf_ktime_get_coarse_ns(), interval, ahead, fresh, *due;
+	struct bucket_key key;
+	const struct service *s;
 
+	if (!source)
+		return NEXT;
+	key = *source;
+	s = service_at(key.service);
+	if (!s)
+		return NEXT;
+	interval = s->limit_interval;
+	ahead = interval * s->limit_burst;
+	fresh = now + interval;
+	due = bpf_map_lookup_elem(&buckets, &key);
 	if (!due) {
-		bpf_map_update_elem(&buckets, key, &fresh, BPF_ANY);
+		bpf_map_update_elem(&buckets, &key, &fresh, BPF_ANY);
 		return NEXT;
 	}
 	for (int i = 0; i < 4; i++) { /* other CPUs may take one at the same time */
@@ -39,7 +51,7 @@ always_inline int limit4(const struct service *s, __u32 service, const struct tu
 	if (!(s->flags & SERVICE_LIMITED))
 		return NEXT;
 	key.address[0] = t->source & prefix_mask(s->limit_prefix, 0);
-	return take_token(s, &key);
+	return take_token(&key);
 }
 
 always_inline int limit6(const struct service *s, __u32 service, const struct tuple6 *t)
@@ -50,5 +62,5 @@ always_inline int limit6(const struct service *s, __u32 service, const struct tu
 		return NEXT;
 	for (int i = 0; i < 4; i++)
 		key.address[i] = t->source[i] & prefix_mask(s->limit_prefix, i);
-	return take_token(s, &key);
+	return take_token(&key);
 }

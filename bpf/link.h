@@ -28,8 +28,8 @@ always_inline int write_link(struct xdp_md *ctx, const struct packet *p, __u32 o
 	tag = (void *)(eth + 1);
 	if ((void *)(tag + 2) > data_end(ctx))
 		return DROP_NO_HEADROOM;
-	__builtin_memcpy(eth->h_dest, hop->mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, hop->local_mac, ETH_ALEN);
+	copy_mac(eth->h_dest, hop->mac);
+	copy_mac(eth->h_source, hop->local_mac);
 	if (!hop->vlan) {
 		eth->h_proto = ethertype;
 		return NEXT;
@@ -63,8 +63,8 @@ always_inline void read_hop(const struct xdp_md *ctx, const struct packet *p,
 
 	if ((void *)(eth + 1) > data_end(ctx))
 		return;
-	__builtin_memcpy(hop->mac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(hop->local_mac, eth->h_dest, ETH_ALEN);
+	copy_mac(hop->mac, eth->h_source);
+	copy_mac(hop->local_mac, eth->h_dest);
 	hop->ifindex = ctx->ingress_ifindex;
 	hop->vlan = p->vlan;
 	hop->inner_vlan = p->inner_vlan;

@@ -11,13 +11,13 @@
 #define QUIC_LONG_HEADER 0x80 /* RFC 9000, section 17.2 */
 #define QUIC_UNROUTABLE 7     /* a configuration that no server has */
 
-/* The offset of the destination connection ID, or 0 when it cannot hold a server
- * ID of so many bytes.
+/* The offset of the destination connection ID of the UDP datagram at l4, or 0 when it
+ * cannot hold a server ID of so many bytes.
  */
-always_inline __u32 find_connection_id(const struct xdp_md *ctx, const struct packet *p,
+always_inline __u32 find_connection_id(const struct xdp_md *ctx, __u32 l4,
 				       __u8 server_id)
 {
-	__u32 offset = opaque(p->l4 + sizeof(struct udphdr));
+	__u32 offset = opaque(l4 + sizeof(struct udphdr));
 	const __u8 *first;
 
 	if (offset > MAX_L4)
@@ -31,25 +31,31 @@ always_inline __u32 find_connection_id(const struct xdp_md *ctx, const struct pa
 	return first[5] > server_id ? offset + 6 : 0;
 }
 
-/* The backend that the connection ID names, NULL when it names none. */
-always_inline const struct server *
-find_server(struct xdp_md *ctx, const struct packet *p, const struct service *s)
+/* The backend that the connection ID of a datagram at l4, in an IP packet that ends at
+ * end, names: its index | its generation << 16; 0 when it names none. A function of its
+ * own, so that the verifier walks it once and not once for every way to get here.
+ */
+__noinline __u32 find_server(struct xdp_md *ctx, __u32 l4, __u32 end, __u32 service)
 {
-	struct server_key key = { .service = p->verdict.service };
-	__u64 last = (s->quic_length - 1) & (sizeof(key.id) - 1); /* 0 to 14 */
+	struct server_key key = { .service = service };
+	const struct service *s = service_at(service);
+	const struct server *server;
 	const __u8 *first;
 	__u32 offset;
+	__u64 last;
 
-	if (p->fragment == LATER_FRAGMENT)
-		return NULL;
-	offset = opaque(find_connection_id(ctx, p, last + 1));
-	if (!offset || offset > MAX_L4 + 16 || offset + 2 + last > p->l3 + p->length)
-		return NULL;
+	if (!s)
+		return 0;
+	last = (s->quic_length - 1) & (sizeof(key.id) - 1); /* 0 to 14 */
+	offset = opaque(find_connection_id(ctx, l4, last + 1));
+	if (!offset || offset > MAX_L4 + 16 || offset + 2 + last > end)
+		return 0;
 	first = at(ctx, offset);
 	if ((void *)(first + 1) > data_end(ctx) || *first >> 5 != s->quic_config ||
 	    *first >> 5 == QUIC_UNROUTABLE)
-		return NULL;
+		return 0;
 	if (bpf_xdp_load_bytes(ctx, offset + 1, key.id, last + 1))
-		return NULL;
-	return bpf_map_lookup_elem(&servers, &key);
+		return 0;
+	server = bpf_map_lookup_elem(&servers, &key);
+	return server ? server->backend | (__u32)server->generation << 16 : 0;
 }

@@ -133,24 +133,23 @@ always_inline int is_new(const struct packet *p, const struct choice *c)
 always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice *c,
 			     struct flow *flow)
 {
-	const struct server *server = NULL;
 	struct backend *backend = NULL;
+	__u32 server = 0;
 	int result;
 
-	if (c->service->flags & SERVICE_QUIC)
-		server = find_server(ctx, p, c->service);
+	if (c->service->flags & SERVICE_QUIC && p->fragment != LATER_FRAGMENT)
+		server = find_server(ctx, p->l4, p->l3 + p->length, p->verdict.service);
 	if (server)
-		backend = recall(p, server->backend, server->generation);
+		backend = recall(p, (__u16)server, server >> 16);
 	if (!backend) {
 		result = choose(p, c, flow);
 		p->new_flow = is_new(p, c);
 		return result;
 	}
-	if (flow && (flow->backend != server->backend ||
-		     flow->generation != server->generation))
+	if (flow && (flow->backend | (__u32)flow->generation << 16) != server)
 		flow = NULL;
 	p->new_flow = !flow && c->service->mode == MODE_NAT;
-	return take(p, c, server->backend, backend, flow, CAUSE_CONNECTION_ID);
+	return take(p, c, (__u16)server, backend, flow, CAUSE_CONNECTION_ID);
 }
 
 always_inline int closed_before(const struct choice *c)

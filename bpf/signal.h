@@ -24,8 +24,8 @@ MAP(sampling, BPF_MAP_TYPE_ARRAY, __u32, struct sampling, BPF_F_MMAPABLE);
 
 /* When a SYN of a watched flow last came, by the upper bits of its hash: the lower bits
  * of the second. So of the packets whose flow is not remembered only few are looked up,
- * those that may be the answer of a handshake: with 1,000 SYNs/s one of nine. It stays in
- * a processor's own cache.
+ * those that may be the answer of a handshake: with 1,000 SYNs/s one of nine. It stays
+ * in a processor's own cache.
  */
 #define AWAITED_BITS 16
 #define AWAITED_SECONDS 8

@@ -331,7 +331,7 @@ struct reply6 {
 struct sampling {
 	__u32 every;  /* one flow of so many, a power of two; 0 is none */
 	__u32 second; /* the time, as far as anything here has to know it */
-	__u64 lost; /* signals that found the buffer full */
+	__u64 lost;   /* signals that found the buffer full */
 };
 
 byte_enum signal_kind {
