@@ -256,7 +256,7 @@ func (c *churn) treat(ctx context.Context, subject int, f Fault) error {
 // keepFlow has one flow, and another when that has ended, until ctx does.
 func (c *churn) keepFlow(ctx context.Context, random *rand.Rand) {
 	for ctx.Err() == nil {
-		f, err := traffic.OpenFlow(ctx, c.site.client, "http", target, 100*time.Millisecond)
+		f, err := traffic.OpenFlow(ctx, c.site.network.Client, "http", target, 100*time.Millisecond)
 		if ctx.Err() != nil {
 			return
 		}

@@ -67,7 +67,7 @@ func (o Options) countChanges(ctx context.Context, s *site, profile string, dura
 		return 0, err
 	}
 	for _, processor := range processors() {
-		if _, err := s.host.Command(ctx, o.Executable, BusyCommand, strconv.Itoa(processor)); err != nil {
+		if _, err := s.network.Balancer.Command(ctx, o.Executable, BusyCommand, strconv.Itoa(processor)); err != nil {
 			return 0, err
 		}
 	}

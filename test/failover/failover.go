@@ -46,7 +46,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	if len(compared) > 0 {
 		results, err := o.measure(ctx, "haproxy", dataplane.ModeNAT, compared,
-			func(s *site) contender { return &haproxy{site: s, program: findHAProxy()} })
+			func(s *site) contender { return &haproxy{site: s} })
 		if err != nil {
 			return Report{}, err
 		}
@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 
 // comparison returns the faults that HAProxy is measured for too.
 func comparison(o Options) []Fault {
-	if !o.HAProxy || findHAProxy() == "" {
+	if !o.HAProxy || stage.FindProgram("haproxy") == "" {
 		return nil
 	}
 	var faults []Fault

@@ -14,7 +14,7 @@ import (
 const (
 	backendCount = 4
 	uplink       = stage.Uplink
-	serviceName  = "web"
+	serviceName  = stage.ServiceName
 	servicePort  = stage.ServicePort
 	target       = stage.Target
 
@@ -26,8 +26,7 @@ const (
 type site struct {
 	*stage.Stage
 	mode      dataplane.Mode
-	client    *lab.Host
-	host      *lab.Host // the balancer's
+	network   *stage.Network
 	backends  []*backend
 	contender contender
 }
@@ -55,12 +54,10 @@ func newSite(ctx context.Context, executable string, mode dataplane.Mode, count 
 			err = errors.Join(err, s.close())
 		}
 	}()
-	network, err := s.Network(count)
-	if err != nil {
+	if s.network, err = s.Network(count); err != nil {
 		return nil, err
 	}
-	s.client, s.host = network.Client, network.Balancer
-	for _, at := range network.Backends {
+	for _, at := range s.network.Backends {
 		if err := s.addBackend(ctx, at, executable); err != nil {
 			return nil, err
 		}

@@ -27,7 +27,7 @@ func (c *sluice) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.site.StartDaemon(ctx, c.site.host, c.executable, stage.Interfaces); err != nil {
+	if err := c.site.StartDaemon(ctx, c.site.network.Balancer, c.executable, stage.Interfaces); err != nil {
 		return err
 	}
 	return c.site.Apply(ctx, services, readyWithin, stage.Unequal)

@@ -41,12 +41,12 @@ type bench struct {
 
 // startTraffic starts both kinds of traffic.
 func startTraffic(ctx context.Context, s *site) (*bench, error) {
-	b := &bench{site: s, flows: flows{from: s.client}}
+	b := &bench{site: s, flows: flows{from: s.network.Client}}
 	if err := b.flows.fill(ctx); err != nil {
 		b.flows.close()
 		return nil, err
 	}
-	b.load = startLoad(ctx, s.client)
+	b.load = startLoad(ctx, s.network.Client)
 	return b, nil
 }
 

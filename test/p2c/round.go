@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	serviceName = "web"
 	slowName    = "b1" // the backend that is slow
 	readyWithin = time.Minute
 	// lateAfter is from when on a request is late: half of a usual answer. lateAllowed is the part of the requests that
@@ -127,7 +126,7 @@ func (o Options) measure(ctx context.Context, s *stage.Stage, network *stage.Net
 func (o Options) service(network *stage.Network, policy dataplane.Policy) control.Service {
 	at := netip.MustParseAddrPort(stage.Target)
 	service := control.Service{
-		Name:      serviceName,
+		Name:      stage.ServiceName,
 		Address:   at.Addr(),
 		Port:      at.Port(),
 		Protocol:  dataplane.ProtocolTCP,

@@ -21,6 +21,7 @@ import (
 const (
 	Uplink         = "eth0" // of the client and the backends
 	Interfaces     = "clients,backends"
+	ServiceName    = "web"
 	ServiceAddress = "192.0.2.10"
 	ServicePort    = "80"
 	Target         = ServiceAddress + ":" + ServicePort
