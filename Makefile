@@ -8,12 +8,13 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 LLVM       := 19
 VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools
 KERNELS    := cloud
+HTTP_DEPS  := nftables haproxy
 TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: build demo test test-vm fuzz soak lint generate check-generated bench deps vm-deps clean
+.PHONY: build demo test test-vm fuzz soak lint generate check-generated bench bench-http deps vm-deps http-deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o sluice ./cmd/sluice
@@ -63,9 +64,14 @@ check-generated: deps
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
 
+# New connections, requests and bulk through Sluice and through others; about eight minutes.
+bench-http: build http-deps
+	$(SUDO) ./sluice bench http
+
 vm-deps: PACKAGES := $(VM_DEPS)
+http-deps: PACKAGES := $(HTTP_DEPS)
 deps: PACKAGES := $(TEST_DEPS)
-deps vm-deps:
+deps vm-deps http-deps:
 	@missing=$$(for package in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
 	if [ -n "$$missing" ]; then \

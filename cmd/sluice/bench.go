@@ -15,6 +15,7 @@ func newBenchCommand(c *cli) *cobra.Command {
 		newBenchControlCommand(c),
 		newBenchDataplaneCommand(c),
 		newBenchFailoverCommand(c),
+		newBenchHTTPCommand(c),
 		newBenchP2CCommand(c),
 	)
 	group.Long = `Measure Sluice on this machine: what is measured runs in network namespaces that are made for it and removed in the

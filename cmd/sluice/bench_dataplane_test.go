@@ -3,12 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sluicelb/sluice/test/packetcost"
 )
@@ -55,21 +52,6 @@ func TestBenchDataplane(t *testing.T) {
 	}
 	if !strings.HasPrefix(stderr.String(), "1 rows, which take about ") {
 		t.Errorf("it does not say how long it takes: %s", &stderr)
-	}
-	nothingLeft(t, packetcost.Traces(run.Process.Pid))
-}
-
-func TestInterruptedBenchDataplaneCleansUp(t *testing.T) {
-	run := exec.CommandContext(t.Context(), buildProgram(t), "bench", "dataplane")
-	var output bytes.Buffer
-	run.Stdout, run.Stderr = &output, &output
-	if err := run.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.AfterFunc(4*time.Second, func() { _ = run.Process.Signal(syscall.SIGINT) })
-	var exit *exec.ExitError
-	if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-		t.Errorf("it ended with %v\n%s", err, &output)
 	}
 	nothingLeft(t, packetcost.Traces(run.Process.Pid))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -80,12 +79,20 @@ func choose[T ~string](flag string, chosen []string, known []T) ([]T, error) {
 	var values []T
 	for _, text := range chosen {
 		if !slices.Contains(known, T(text)) {
-			names := strings.Join(strings.Fields(strings.Trim(fmt.Sprint(known), "[]")), ", ")
-			return nil, invalidInput("--%s: %q is not known (known: %s, %s)", flag, text, names, allValues)
+			return nil, invalidInput("--%s: %q is not known (known: %s, %s)", flag, text, strings.Join(texts(known), ", "), allValues)
 		}
 		values = append(values, T(text))
 	}
 	return values, nil
+}
+
+// texts returns values as what they are on a command line.
+func texts[T ~string](values []T) []string {
+	names := make([]string, len(values))
+	for i, v := range values {
+		names[i] = string(v)
+	}
+	return names
 }
 
 // benchFailover measures and prints the report.

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluicelb/sluice/test/failover"
 	"github.com/sluicelb/sluice/test/p2c"
+	"github.com/sluicelb/sluice/test/packetcost"
+	"github.com/sluicelb/sluice/test/throughput"
 )
 
 func TestBenchFailoverWrongCommandLine(t *testing.T) {
@@ -56,15 +59,20 @@ func TestBenchFailover(t *testing.T) {
 }
 
 func TestInterruptedBenchCleansUp(t *testing.T) {
-	for name, traces := range map[string]func(int) []string{"failover": failover.Traces, "p2c": p2c.Traces} {
-		t.Run(name, func(t *testing.T) {
-			run := exec.CommandContext(t.Context(), buildProgram(t), "bench", name)
+	for line, traces := range map[string]func(int) []string{
+		"dataplane":                     packetcost.Traces,
+		"failover":                      failover.Traces,
+		"http --contenders sluice-ipip": throughput.Traces,
+		"p2c":                           p2c.Traces,
+	} {
+		t.Run(line, func(t *testing.T) {
+			run := exec.CommandContext(t.Context(), buildProgram(t), append([]string{"bench"}, strings.Fields(line)...)...)
 			var output bytes.Buffer
 			run.Stdout, run.Stderr = &output, &output
 			if err := run.Start(); err != nil {
 				t.Fatal(err)
 			}
-			time.AfterFunc(2*time.Second, func() { _ = run.Process.Signal(syscall.SIGINT) })
+			time.AfterFunc(4*time.Second, func() { _ = run.Process.Signal(syscall.SIGINT) }) // while it measures
 			var exit *exec.ExitError
 			if err := run.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
 				t.Errorf("it ended with %v\n%s", err, &output)

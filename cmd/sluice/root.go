@@ -53,6 +53,8 @@ func newRootCommand(c *cli) *cobra.Command {
 		newBenchCommand(c),
 		newBenchFailoverBackendCommand(),
 		newBenchFailoverBusyCommand(),
+		newBenchHTTPServerCommand(),
+		newBenchHTTPClientCommand(c),
 		newExitCodesTopic(),
 	)
 	root.Version = version

@@ -26,6 +26,8 @@ const (
 	ServicePort    = "80"
 	Target         = ServiceAddress + ":" + ServicePort
 	ClientNet      = "198.51.100.0/24"
+	ClientGateway  = "198.51.100.1"
+	BackendNet     = "203.0.113.0/24"
 	Gateway        = "203.0.113.1" // of the backends
 	MaxBackends    = 200
 
@@ -63,8 +65,8 @@ func (s *Stage) Network(backends int) (*Network, error) {
 		s.Connect(n.Client, Uplink, n.Balancer, "clients", lab.LinkOptions{}),
 		ethernet.Join(n.Balancer, "backends", lab.LinkOptions{MTU: backendMTU}),
 		n.Client.Addr(Uplink, "198.51.100.2/24"),
-		n.Client.Route("192.0.2.0/24", "198.51.100.1"),
-		n.Balancer.Addr("clients", "198.51.100.1/24"),
+		n.Client.Route("192.0.2.0/24", ClientGateway),
+		n.Balancer.Addr("clients", ClientGateway+"/24"),
 		n.Balancer.Addr("backends", Gateway+"/24"),
 		n.Balancer.Forward(),
 	)
