@@ -23,14 +23,13 @@ func newBenchHTTPCommand(c *cli) *cobra.Command {
   keepalive     requests per second on 64 connections that stay open
   bulk          Gbit per second of answers of 1 MiB, on 8 connections
 
-and the time that the machine's processors spend for a request: on everything, client, servers and kernel, less
-what they do at rest; and how much of that in software interrupts. Connections and requests keep every
-processor busy.
+and the time that the machine's processors spend for a request, on everything: client, servers and kernel; and
+how much of that in software interrupts. Connections and requests keep every processor busy.
 
-The contenders: forwarding (the kernel routes to one backend: the limit), nftables (DNAT), haproxy (TCP mode,
-tells the backends' health by its own checks), sluice-nat, sluice-l2, sluice-ipip and sluice-gue (the daemon as it is by default,
-but for the mode). In each round everyone has a turn, on hosts of its own; ratios compare rates of the same
-round. What is shown are medians. The exit code is 1 when a request failed.`,
+The contenders: forwarding (the kernel routes to one backend: the limit), nftables (DNAT), haproxy (TCP mode),
+sluice-nat, sluice-l2, sluice-ipip and sluice-gue (the daemon as it is by default but for the mode). In each round
+everyone has a turn, on hosts of its own. What is shown are medians; ratios compare rates of the same round. The
+exit code is 1 when a request failed.`,
 		Args:              arguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
