@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,32 +23,19 @@ type Report struct {
 	Seconds  float64                     `json:"seconds"`   // of each round
 	Rounds   int                         `json:"rounds"`    // of each policy
 	Policies map[dataplane.Policy]Result `json:"policies"`
-	P99Ratio Spread                      `json:"p99_ratio"` // of p2c to maglev, in rounds with the same arrivals
+	P99Ratio stage.Spread                `json:"p99_ratio"` // of p2c to maglev, in rounds with the same arrivals
 }
 
 // Result sums up the rounds of one policy. A request that failed counts as answered after requestTimeout.
 type Result struct {
-	Requests   int    `json:"requests"` // in all rounds
-	Failed     int    `json:"failed"`   // of them; must be 0
-	Late       int    `json:"late"`     // that began more than lateAfter after they were due
-	P50MS      Spread `json:"p50_ms"`   // of the time from when a request was due until it was answered
-	P99MS      Spread `json:"p99_ms"`
-	SlowShare  Spread `json:"slow_share"` // part of the requests that the slow backend answered, 0..1
-	Remembered Spread `json:"remembered"` // flows in the table at the end of a round / connections made in it
-	Left       int    `json:"left"`       // flows that p2c counts as in progress after the last of a round is over, in all rounds
-}
-
-// Spread is over rounds.
-type Spread struct {
-	Median  float64 `json:"median"` // the lower of two
-	Lowest  float64 `json:"lowest"`
-	Highest float64 `json:"highest"`
-}
-
-// spread sorts the values, of which there is one at least.
-func spread(values []float64) Spread {
-	slices.Sort(values)
-	return Spread{values[(len(values)-1)/2], values[0], values[len(values)-1]}
+	Requests   int          `json:"requests"` // in all rounds
+	Failed     int          `json:"failed"`   // of them; must be 0
+	Late       int          `json:"late"`     // that began more than lateAfter after they were due
+	P50MS      stage.Spread `json:"p50_ms"`   // of the time from when a request was due until it was answered
+	P99MS      stage.Spread `json:"p99_ms"`
+	SlowShare  stage.Spread `json:"slow_share"` // part of the requests that the slow backend answered, 0..1
+	Remembered stage.Spread `json:"remembered"` // flows in the table at the end of a round / connections made in it
+	Left       int          `json:"left"`       // flows that p2c counts as in progress after the last of a round is over, in all rounds
 }
 
 // summarize sums up all rounds, as many of each policy.
@@ -78,17 +64,17 @@ func (o Options) summarize(rounds map[dataplane.Policy][]round) Report {
 	for i, r := range rounds[dataplane.PolicyP2C] {
 		ratios = append(ratios, to3(p99(r)/p99(rounds[dataplane.PolicyMaglev][i])))
 	}
-	report.P99Ratio = spread(ratios)
+	report.P99Ratio = stage.SpreadOf(ratios)
 	return report
 }
 
 // over is the spread of a figure over rounds.
-func over(rounds []round, figure func(round) float64) Spread {
+func over(rounds []round, figure func(round) float64) stage.Spread {
 	var values []float64
 	for _, r := range rounds {
 		values = append(values, figure(r))
 	}
-	return spread(values)
+	return stage.SpreadOf(values)
 }
 
 func milliseconds(sorted []time.Duration, part float64) float64 {
@@ -145,17 +131,14 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, policy := range policies {
 		x := r.Policies[policy]
 		fmt.Fprintf(&b, "%-7s %9d %7d %5d  %-21v %-23v %-22v %v\n",
-			policy, x.Requests, x.Failed, x.Late, x.P50MS, x.P99MS, x.SlowShare.percent(), x.Remembered.percent())
+			policy, x.Requests, x.Failed, x.Late, x.P50MS, x.P99MS, percent(x.SlowShare), percent(x.Remembered))
 	}
 	fmt.Fprintf(&b, "\np99 of p2c / p99 of maglev: %.2f (%.2f to %.2f)\n", r.P99Ratio.Median, r.P99Ratio.Lowest, r.P99Ratio.Highest)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// String returns for example "61.5 (58.0 to 70.2)".
-func (s Spread) String() string {
-	return fmt.Sprintf("%.1f (%.1f to %.1f)", s.Median, s.Lowest, s.Highest)
+// percent is that of parts, 0..1.
+func percent(s stage.Spread) stage.Spread {
+	return stage.Spread{Median: s.Median * 100, Lowest: s.Lowest * 100, Highest: s.Highest * 100}
 }
-
-// percent is the same of parts.
-func (s Spread) percent() Spread { return Spread{s.Median * 100, s.Lowest * 100, s.Highest * 100} }

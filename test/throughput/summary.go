@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // samples are those of all rounds, one after another.
@@ -21,29 +23,22 @@ func (s samples) add(c Contender, w Workload, x Sample) {
 type Report struct {
 	Rounds     int                               `json:"rounds"`
 	Seconds    float64                           `json:"seconds"` // of each measurement
-	Rest       Spread                            `json:"rest"`    // part of all processors, 0..1, that is busy before the requests
+	Rest       stage.Spread                      `json:"rest"`    // part of all processors, 0..1, that is busy before the requests
 	Contenders map[Contender]map[Workload]Result `json:"contenders"`
 }
 
 // Result sums up a workload of one contender. Ratios are of the rates of the same round; they are absent when what is
 // compared with was not measured.
 type Result struct {
-	Rate         Spread  `json:"rate"`                      // answered requests per second; Connections has one on each connection
-	Gigabits     *Spread `json:"gbit_per_second,omitempty"` // of answers' bodies; absent but for Bulk
-	CPU          Spread  `json:"cpu_us"`                    // for each request, µs of processors, of all that the whole machine does
-	SoftIRQ      Spread  `json:"softirq_us"`                // of that, in software interrupts
-	VsForwarding *Spread `json:"vs_forwarding,omitempty"`   // rate / Forwarding's
-	VsNFTables   *Spread `json:"vs_nftables,omitempty"`     // rate / NFTables'
-	Requests     int64   `json:"requests"`                  // of all rounds
-	Failed       int64   `json:"failed"`                    // must be 0
-	Problem      string  `json:"problem,omitempty"`         // of the first that failed
-}
-
-// Spread is of the rounds.
-type Spread struct {
-	Median  float64 `json:"median"`
-	Lowest  float64 `json:"lowest"`
-	Highest float64 `json:"highest"`
+	Rate         stage.Spread  `json:"rate"`                      // answered requests per second; Connections has one on each connection
+	Gigabits     *stage.Spread `json:"gbit_per_second,omitempty"` // of answers' bodies; absent but for Bulk
+	CPU          stage.Spread  `json:"cpu_us"`                    // for each request, µs of processors, of all that the whole machine does
+	SoftIRQ      stage.Spread  `json:"softirq_us"`                // of that, in software interrupts
+	VsForwarding *stage.Spread `json:"vs_forwarding,omitempty"`   // rate / Forwarding's
+	VsNFTables   *stage.Spread `json:"vs_nftables,omitempty"`     // rate / NFTables'
+	Requests     int64         `json:"requests"`                  // of all rounds
+	Failed       int64         `json:"failed"`                    // must be 0
+	Problem      string        `json:"problem,omitempty"`         // of the first that failed
 }
 
 // Broken says what must not be, or "".
@@ -77,7 +72,7 @@ func (s Sample) describe(w Workload) string {
 }
 
 func summarize(o Options, rest []float64, all samples) Report {
-	r := Report{Rounds: o.Rounds, Seconds: o.Duration.Seconds(), Rest: spreadOf(rest), Contenders: make(map[Contender]map[Workload]Result)}
+	r := Report{Rounds: o.Rounds, Seconds: o.Duration.Seconds(), Rest: stage.SpreadOf(rest), Contenders: make(map[Contender]map[Workload]Result)}
 	for c, byWorkload := range all {
 		r.Contenders[c] = make(map[Workload]Result)
 		for w, rounds := range byWorkload {
@@ -109,7 +104,7 @@ func sumUp(w Workload, rounds []Sample, all samples) Result {
 }
 
 // ratios compares rates round by round, which takes out what the machine does meanwhile: nil without a reference.
-func ratios(rounds, reference []Sample) *Spread {
+func ratios(rounds, reference []Sample) *stage.Spread {
 	if len(reference) != len(rounds) {
 		return nil
 	}
@@ -117,22 +112,15 @@ func ratios(rounds, reference []Sample) *Spread {
 	for i := range rounds {
 		values[i] = rounds[i].rate() / reference[i].rate()
 	}
-	return new(spreadOf(values))
+	return new(stage.SpreadOf(values))
 }
 
-func spread(rounds []Sample, value func(Sample) float64) Spread {
+func spread(rounds []Sample, value func(Sample) float64) stage.Spread {
 	values := make([]float64, len(rounds))
 	for i, s := range rounds {
 		values[i] = value(s)
 	}
-	return spreadOf(values)
-}
-
-// spreadOf sorts the values, of which there is at least one. An even number has two medians, whose mean it is.
-func spreadOf(values []float64) Spread {
-	slices.Sort(values)
-	n := len(values)
-	return Spread{Median: (values[(n-1)/2] + values[n/2]) / 2, Lowest: values[0], Highest: values[n-1]}
+	return stage.SpreadOf(values)
 }
 
 // WriteText prints the report for people.
@@ -167,12 +155,12 @@ func (r *Report) writeTable(b *strings.Builder, w Workload) {
 		}
 		fmt.Fprintf(b, "%-12s %18.*f  %-19s %-12s %-12s %10.1f %10.1f %7d\n", c, digits, rate.Median,
 			fmt.Sprintf("%.*f to %.*f", digits, rate.Lowest, digits, rate.Highest),
-			x.VsForwarding.ratio(), x.VsNFTables.ratio(), x.CPU.Median, x.SoftIRQ.Median, x.Failed)
+			ratio(x.VsForwarding), ratio(x.VsNFTables), x.CPU.Median, x.SoftIRQ.Median, x.Failed)
 	}
 }
 
 // ratio is the median, "-" for none.
-func (s *Spread) ratio() string {
+func ratio(s *stage.Spread) string {
 	if s == nil {
 		return "-"
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // sampled is what so many requests in two seconds are, which took half of one processor, a fifth of that in software
@@ -14,20 +16,8 @@ func sampled(requests int64) Sample {
 	return Sample{Requests: requests, Seconds: 2, CPU: 1, SoftIRQ: 0.2}
 }
 
-func TestSpread(t *testing.T) {
-	for _, test := range []struct {
-		values []float64
-		want   Spread
-	}{
-		{[]float64{7}, Spread{7, 7, 7}},
-		{[]float64{3, 1}, Spread{2, 1, 3}},
-		{[]float64{9, 1, 2}, Spread{2, 1, 9}},
-		{[]float64{4, 1, 3, 2}, Spread{2.5, 1, 4}},
-	} {
-		if got := spreadOf(test.values); got != test.want {
-			t.Errorf("%v: %+v, want %+v", test.values, got, test.want)
-		}
-	}
+func span(median, lowest, highest float64) stage.Spread {
+	return stage.Spread{Median: median, Lowest: lowest, Highest: highest}
 }
 
 func TestSummary(t *testing.T) {
@@ -49,13 +39,13 @@ func TestSummary(t *testing.T) {
 	r := summarize(Options{Rounds: 3, Duration: 2 * time.Second}, []float64{0.5, 0, 0.1}, all)
 
 	nat := r.Contenders[SluiceNAT][Connections]
-	if nat.Rate != (Spread{500, 400, 500}) || nat.Requests != 2800 || nat.Failed != 0 || nat.Gigabits != nil {
+	if nat.Rate != span(500, 400, 500) || nat.Requests != 2800 || nat.Failed != 0 || nat.Gigabits != nil {
 		t.Errorf("nat: %+v", nat)
 	}
-	if nat.CPU != (Spread{1000, 1000, 1250}) || nat.SoftIRQ != (Spread{200, 200, 250}) {
+	if nat.CPU != span(1000, 1000, 1250) || nat.SoftIRQ != span(200, 200, 250) {
 		t.Errorf("nat costs %+v and %+v", nat.CPU, nat.SoftIRQ)
 	}
-	if *nat.VsForwarding != (Spread{0.8, 0.5, 1}) || *nat.VsNFTables != (Spread{1.25, 1, 1.6}) {
+	if *nat.VsForwarding != span(0.8, 0.5, 1) || *nat.VsNFTables != span(1.25, 1, 1.6) {
 		t.Errorf("nat compared: %+v and %+v, want ratios of each round", *nat.VsForwarding, *nat.VsNFTables)
 	}
 	bulk := r.Contenders[SluiceNAT][Bulk]
@@ -65,7 +55,7 @@ func TestSummary(t *testing.T) {
 	if bulk.VsForwarding != nil || bulk.VsNFTables != nil {
 		t.Errorf("bulk is compared with nothing: %+v", bulk)
 	}
-	if r.Rest != (Spread{0.1, 0, 0.5}) {
+	if r.Rest != span(0.1, 0, 0.5) {
 		t.Errorf("at rest: %+v", r.Rest)
 	}
 	if got := r.Broken(); got != "3 requests failed through nftables (connections): reset" {
