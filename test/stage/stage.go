@@ -63,7 +63,7 @@ func New(prefix string) (*Stage, error) {
 }
 
 // StartDaemon starts `sluice run` on a host, on the interfaces that are listed with commas. After StopDaemon it may be
-// started again.
+// started again. Its metrics are on port 9433 of every address of the host.
 func (s *Stage) StartDaemon(ctx context.Context, h *lab.Host, executable, interfaces string) error {
 	socket, file := filepath.Join(s.Folder, "sluice.sock"), filepath.Join(s.Folder, "sluice.yaml")
 	limits, err := json.Marshal(s.Limits) // which is YAML too
@@ -74,7 +74,7 @@ func (s *Stage) StartDaemon(ctx context.Context, h *lab.Host, executable, interf
 pin-path: %s
 store: %s
 api: {socket: %s}
-metrics: {address: ""}
+metrics: {address: "0.0.0.0:9433"}
 limits: %s
 `, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket, limits)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
