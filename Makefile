@@ -6,7 +6,7 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 
 # The compiler is pinned: another version generates other objects. Also named in dataplane/generate.go.
 LLVM       := 19
-VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools
+VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools ipvsadm
 KERNELS    := cloud
 HTTP_DEPS  := nftables haproxy
 TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
@@ -14,7 +14,7 @@ C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: build demo test test-vm fuzz soak lint generate check-generated bench bench-http deps vm-deps http-deps clean
+.PHONY: build demo test test-vm bench-vm fuzz soak lint generate check-generated bench bench-http deps vm-deps http-deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o sluice ./cmd/sluice
@@ -33,6 +33,12 @@ test-vm: build vm-deps
 		{ [ ! -d "$$folder/testdata" ] || cp -r "$$folder/testdata" "$$job/$$folder"; } && \
 		echo "$$folder run.test $$arguments" >> "$$job/tests" || exit 1; \
 	done < test/vm/tests && \
+	for kernel in $(KERNELS); do test/vm/run.sh "$$kernel" "$$job" || exit 1; done
+
+# Sluice beside the kernel's IPVS under the load of its packet generator, in a virtual machine. BENCH=--help has options.
+bench-vm: build vm-deps
+	@job=$$(mktemp -d) && trap 'rm -rf "$$job"' EXIT && cp sluice "$$job" && \
+	CGO_ENABLED=0 go build -o "$$job" ./test/vm/bench ./test/pktgen && echo './bench $(BENCH)' > "$$job/command" && \
 	for kernel in $(KERNELS); do test/vm/run.sh "$$kernel" "$$job" || exit 1; done
 
 # Ten million executions take about an hour.
