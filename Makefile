@@ -9,15 +9,21 @@ LLVM       := 19
 VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools ipvsadm
 KERNELS    := cloud
 HTTP_DEPS  := nftables haproxy
-TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM)
+TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM) \
+              shellcheck vagrant
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
+SCRIPTS    := .ci/run $(wildcard test/*/*.sh)
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: build demo test test-vm bench-vm fuzz soak lint generate check-generated bench bench-http deps vm-deps http-deps clean
+.PHONY: build pktgen demo test test-vm bench-vm fuzz soak lint generate check-generated bench bench-http deps vm-deps http-deps clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o sluice ./cmd/sluice
+
+# Drives the kernel's packet generator, see docs/benchmarks.md.
+pktgen:
+	CGO_ENABLED=0 go build -trimpath -o pktgen ./test/pktgen
 
 demo: build
 	$(SUDO) ./sluice demo
@@ -55,6 +61,9 @@ lint: deps
 	go vet ./...
 	go tool staticcheck ./...
 	clang-format-$(LLVM) --dry-run --Werror $(C_SOURCES)
+	shellcheck $(SCRIPTS)
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_HOME="$$home" VAGRANT_DOTFILE_PATH="$$home" vagrant validate --ignore-provider
 
 # The C compiler runs here with -Wall -Wextra -Werror, see dataplane/generate.go.
 generate: deps
@@ -87,4 +96,4 @@ deps vm-deps http-deps:
 	fi
 
 clean:
-	rm -f sluice
+	rm -f sluice pktgen
