@@ -36,7 +36,7 @@ func (r result) MarshalJSON() ([]byte, error) {
 
 const header = "  SIZE     FLOWS  THREADS       RATE       SENT/S     MBIT/S  FORWARDED/S     LOST"
 
-// String is the row for people, with the ends of packets that were not forwarded behind it.
+// String is the row for people, with the ends of other packets behind it when some were not forwarded.
 func (r result) String() string {
 	rate := "max"
 	if r.Rate > 0 {
@@ -47,6 +47,9 @@ func (r result) String() string {
 		return row + fmt.Sprintf("  %11s  %7s", "-", "-")
 	}
 	row += fmt.Sprintf("  %11.0f  %5.1f %%", float64(r.counted.Forwarded)/r.Seconds, r.lost()*100)
+	if r.lost() == 0 {
+		return row // what else ended was other traffic
+	}
 	var ends []string
 	for _, reason := range slices.Sorted(maps.Keys(r.counted.Ends)) {
 		ends = append(ends, fmt.Sprintf("%s %d", reason, r.counted.Ends[reason]))
