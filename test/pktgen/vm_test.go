@@ -210,7 +210,7 @@ func TestAgainstSluice(t *testing.T) {
 	if len(all) != 2 || sum != 4000 {
 		t.Errorf("%d packets of %d rows arrived", sum, len(all))
 	}
-	all = pktgen(t, client, "--destination 192.0.2.10:10"+load) // the balancer's kernel has no way for them
+	all = pktgen(t, client, "--destination 192.0.2.10:10"+load)            // the balancer's kernel has no way for them
 	if r := all[0]; r.Forwarded != 0 || r.Ends["pass_no_service"] < 2000 { // the hosts' own packets are counted too
 		t.Errorf("without a service the row is %+v", r)
 	}
