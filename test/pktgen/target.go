@@ -68,8 +68,8 @@ func (t *target) complete(ctx context.Context) error {
 
 // resolve waits for the next hop's answer.
 func resolve(ctx context.Context, address netip.Addr) (nexthop.Hop, error) {
-	changes := make(chan nexthop.Hop, 16)
-	resolver, err := nexthop.NewResolver(slog.New(slog.DiscardHandler), func(_ netip.Addr, hop nexthop.Hop) {
+	changes := make(chan *nexthop.Hop, 16)
+	resolver, err := nexthop.NewResolver(slog.New(slog.DiscardHandler), func(_ netip.Addr, hop *nexthop.Hop) {
 		select {
 		case changes <- hop:
 		default: // nobody waits any more
@@ -86,8 +86,8 @@ func resolve(ctx context.Context, address netip.Addr) (nexthop.Hop, error) {
 		select {
 		case hop = <-changes:
 		case <-ctx.Done():
-			return hop, nil
+			return *hop, nil
 		}
 	}
-	return hop, nil
+	return *hop, nil
 }
