@@ -84,7 +84,8 @@ func TestP2C(t *testing.T) {
 	for _, b := range status.Backends {
 		flows += int(b.NewFlows)
 	}
-	if flows < opened || flows > opened+opened/50 {
+	// Two of these flows have the same hash, so the second one's first SYN passes for one that came before.
+	if flows < opened-1 || flows > opened+opened/50 {
 		t.Errorf("%d new flows are counted of %d", flows, opened)
 	}
 }

@@ -119,7 +119,7 @@ func (d *Dataplane) sizeOf(set *setState, backends []Backend, k kept) int {
 	switch {
 	case set == nil || k == nil || set.table.size == 0:
 		return size
-	case set.older.size > 0 && size > 0, size == 0 && d.hasOwners(set.table, k):
+	case set.older.size > 0 && size > 0, size == 0 && (d.hasOwners(set.table, k) || d.hasOwners(set.older, k)):
 		return int(set.table.size)
 	}
 	return size
