@@ -174,12 +174,12 @@ limits: {services: 64, backends: 4096, slots: 1048576, flows: 65536}
 	})
 }
 
-// eventually waits for what happens in another process, at most 10 seconds.
+// eventually waits for what happens in another process, at most 30 seconds: under emulation a program alone takes several to load.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("no sign of %s within 10 s", what)
+			t.Fatalf("no sign of %s within 30 s", what)
 		}
 	}
 }
