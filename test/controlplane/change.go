@@ -28,16 +28,21 @@ type latencies struct {
 	answer []time.Duration // until the API's answer
 }
 
+// The weights that a backend has by turns. The first is what every backend has.
+const heavy, light = control.DefaultWeight, control.DefaultWeight / 2
+
 // change changes services at random, one after the other.
 func (s *site) change(ctx context.Context) (map[Kind]*latencies, error) {
 	made := make(map[Kind]*latencies)
 	for _, kind := range Kinds {
 		made[kind] = new(latencies)
 	}
-	for n := range s.options.Changes {
+	weights := make(map[int]int) // of the first backend of services that were changed
+	for range s.options.Changes {
 		i := rand.N(s.options.Services)
+		weights[i] = heavy + light - cmp.Or(weights[i], heavy)
 		for _, kind := range Kinds {
-			if err := s.changeOnce(ctx, kind, i, n, made[kind]); err != nil {
+			if err := s.changeOnce(ctx, kind, i, weights[i], made[kind]); err != nil {
 				return nil, err
 			}
 		}
@@ -46,7 +51,7 @@ func (s *site) change(ctx context.Context) (map[Kind]*latencies, error) {
 }
 
 // changeOnce makes one change and notes how long it took.
-func (s *site) changeOnce(ctx context.Context, kind Kind, i, n int, l *latencies) error {
+func (s *site) changeOnce(ctx context.Context, kind Kind, i, weight int, l *latencies) error {
 	word, err := s.tables.of(i)
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (s *site) changeOnce(ctx context.Context, kind Kind, i, n int, l *latencies
 	live := make(chan time.Time, 1)
 	go func() { live <- word.changed(watching, before) }()
 	began := time.Now()
-	if err := s.ask(ctx, kind, i, n); err != nil {
+	if err := s.ask(ctx, kind, i, weight); err != nil {
 		stop()
 		<-live
 		return err
@@ -75,11 +80,10 @@ func (s *site) changeOnce(ctx context.Context, kind Kind, i, n int, l *latencies
 }
 
 // ask has the daemon make a change that gives the service another table.
-func (s *site) ask(ctx context.Context, kind Kind, i, n int) error {
+func (s *site) ask(ctx context.Context, kind Kind, i, weight int) error {
 	var err error
 	switch kind {
 	case Weight:
-		weight := control.DefaultWeight/2 + n%(control.DefaultWeight/2) // another one than the last time
 		_, err = s.Client.UpdateBackend(ctx, serviceName(i), s.backendAddress(i, 0).String(), control.BackendPatch{Weight: &weight})
 	case Add:
 		_, err = s.Client.AddBackend(ctx, serviceName(i), control.Backend{Address: s.spare()})
