@@ -315,13 +315,13 @@ func (s *membership) whyUp(wish State, verdict Verdict) string {
 
 // factor returns the share of its weight that a backend has in force.
 func (s *membership) factor(d Decision, policy Policy, panicked bool, now time.Time) float64 {
+	target := d.Score * s.ramp(policy.SlowStart, now) // slow start ends in a panic too
 	if panicked {
 		return 1
 	}
 	if d.State != Up {
 		return 0
 	}
-	target := d.Score * s.ramp(policy.SlowStart, now)
 	before := s.decision.Factor
 	full := target > 1-0.5/steps && before != 1
 	if before > 0 && math.Abs(target-before) < hysteresis && !full {

@@ -395,3 +395,18 @@ func TestCausesOfUp(t *testing.T) {
 	s.after(s.policy.Damping + time.Second)
 	expect("b", "up: no longer: "+held)
 }
+
+// A panic does not hold up the slow start of those that came back before it.
+func TestSlowStartEndsInPanic(t *testing.T) {
+	s := newSite("abc")
+	s.policy.PanicThreshold = 0.5
+	s.fail("a")
+	s.after(time.Second)
+	s.recover("a")
+	s.fail("b")
+	s.fail("c")
+	s.after(2 * s.policy.SlowStart)
+	if d, _ := s.group.Decision("a"); !s.group.Panicked() || d.SlowStart || d.Factor != 1 {
+		t.Errorf("panicked %v, and a is %+v", s.group.Panicked(), d)
+	}
+}

@@ -152,8 +152,8 @@ func (c *churn) checkWeight(asked time.Time, r rules, is conduct, b *control.Bac
 		c.violated("%s takes %v to answer, and %v is measured", is.name, slowDelay, own)
 	}
 	expected := 1.0
-	if own-peers > 2*time.Millisecond {
-		expected = min(1, 2*float64(peers)/float64(own))
+	if own > 0 && peers > 0 {
+		expected = min(1, float64(2*peers+time.Millisecond)/float64(own)) // docs/architecture.md, Score and weight
 	}
 	c.count("slow", expected < 0.75)
 	c.disagree(record, "slow", asked, b.InForce > expected+mostOff,
