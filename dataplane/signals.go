@@ -161,10 +161,12 @@ func (r *signalReader) tell(s *balancerSignal) {
 // adapt notes that so many signals came, and changes which flows are watched.
 func (r *signalReader) adapt(came int) {
 	_, lost := r.dataplane.sampledNow()
-	now, before := time.Now(), r.sampler.every
+	now, before := time.Now(), r.sampler
 	r.sampler.note(now, came, lost > r.lost)
-	r.dataplane.sample(r.sampler.every, now)
-	if lost > r.lost || r.sampler.every > before {
+	if r.sampler.due != before.due { // another second begins, perhaps with another share
+		r.dataplane.sample(r.sampler.every, now)
+	}
+	if lost > r.lost || r.sampler.every > before.every {
 		r.handle(Signal{Kind: SignalMissed, At: now})
 	}
 	r.lost = lost
