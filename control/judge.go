@@ -93,7 +93,8 @@ func (r *reconciler) judge(s *Service, now time.Time) bool {
 	changes := g.update(s, r.defaults.Health, now, func(b *Backend) (health.Verdict, health.Measures) {
 		return r.monitor.Look(target{s.Key(), b.place()})
 	})
-	if r.journal.note(s, changes); g.wait() {
+	r.journal.note(s, changes)
+	if g.wait() {
 		r.waits[s.Key()] = true
 	} else {
 		delete(r.waits, s.Key())
