@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -42,7 +40,8 @@ the restart.`,
 			if options.Executable, err = os.Executable(); err != nil {
 				return err
 			}
-			return c.benchControl(cmd, options)
+			report, err := controlplane.Run(cmd.Context(), options)
+			return c.showBench(cmd, &report, err)
 		},
 	}
 	flags := cmd.Flags()
@@ -53,24 +52,4 @@ the restart.`,
 	flags.StringSliceVar(&probes, "probes", probes, "`none|default`, or both with commas; all")
 	completeFlag(cmd, "probes", string(controlplane.NoProbes), string(controlplane.DefaultProbes), allValues)
 	return outputFlag(cmd, formatTable, formatJSON)
-}
-
-// benchControl measures and prints the report, as JSON on one line.
-func (c *cli) benchControl(cmd *cobra.Command, options controlplane.Options) error {
-	report, err := controlplane.Run(cmd.Context(), options)
-	if cmd.Context().Err() != nil && !errors.Is(err, controlplane.ErrLeftovers) {
-		return &exitError{exitInterrupted, "interrupted; everything is removed"}
-	}
-	if err != nil {
-		return err
-	}
-	if outputFormat(cmd) == formatJSON {
-		err = json.NewEncoder(c.stdout).Encode(report)
-	} else {
-		err = report.WriteText(c.stdout)
-	}
-	if broken := report.Broken(); err == nil && broken != "" {
-		return errors.New(broken)
-	}
-	return err
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding"
-	"encoding/json"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -12,9 +11,6 @@ import (
 	"github.com/sluicelb/sluice/dataplane/generator"
 	"github.com/sluicelb/sluice/test/packetcost"
 )
-
-// formatMarkdown is the format of docs/benchmarks.md.
-const formatMarkdown = "markdown"
 
 // dataplaneChoice is the flags of `bench dataplane` that name what is combined to rows.
 type dataplaneChoice struct {
@@ -64,12 +60,8 @@ or 2001:db8:2::/48 must be routed to where the balancer's packets may go. --yes 
 			if device != "" && !yes {
 				return usageError("--interface puts programs on %s that send back, or to 198.18.0.0/15, all that comes: --yes says that nobody needs it meanwhile", device)
 			}
-			return c.benchDataplane(cmd, func(ctx context.Context) (packetcost.Report, error) {
-				if device != "" {
-					return packetcost.RunOn(ctx, options, device)
-				}
-				return packetcost.Run(ctx, options)
-			})
+			report, err := measureDataplane(cmd.Context(), options, device)
+			return c.showBench(cmd, &report, err)
 		},
 	}
 	flags := cmd.Flags()
@@ -154,23 +146,14 @@ func checkDataplaneOptions(o packetcost.Options) error {
 	return nil
 }
 
-// benchDataplane measures and prints the report, as JSON on one line.
-func (c *cli) benchDataplane(cmd *cobra.Command, measure func(context.Context) (packetcost.Report, error)) error {
-	report, err := measure(cmd.Context())
-	if cmd.Context().Err() != nil && !errors.Is(err, packetcost.ErrLeftovers) {
-		return &exitError{exitInterrupted, "interrupted; everything is removed"}
+// measureDataplane measures on an interface of this host, or without one in namespaces.
+func measureDataplane(ctx context.Context, o packetcost.Options, device string) (packetcost.Report, error) {
+	if device == "" {
+		return packetcost.Run(ctx, o)
 	}
+	report, err := packetcost.RunOn(ctx, o, device)
 	if errors.Is(err, packetcost.ErrManyCases) {
-		return invalidInput("--interface: %v", err)
+		err = invalidInput("--interface: %v", err)
 	}
-	if err != nil {
-		return err
-	}
-	switch outputFormat(cmd) {
-	case formatJSON:
-		return json.NewEncoder(c.stdout).Encode(report)
-	case formatMarkdown:
-		return report.WriteMarkdown(c.stdout)
-	}
-	return report.WriteText(c.stdout)
+	return report, err
 }

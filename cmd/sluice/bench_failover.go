@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"os"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,33 +64,6 @@ were disturbed.`,
 	flags.DurationVar(&quiet, "false-ejections", 0, "let nothing fail for a `DURATION`, under load, and count changes of state")
 	completeFlag(cmd, "profile", append(failover.Profiles(), allValues)...)
 	return outputFlag(cmd, formatTable, formatJSON)
-}
-
-// allValues stands for every profile or fault.
-const allValues = "all"
-
-// choose returns what was chosen among the known values.
-func choose[T ~string](flag string, chosen []string, known []T) ([]T, error) {
-	if slices.Contains(chosen, allValues) {
-		return known, nil
-	}
-	var values []T
-	for _, text := range chosen {
-		if !slices.Contains(known, T(text)) {
-			return nil, invalidInput("--%s: %q is not known (known: %s, %s)", flag, text, strings.Join(texts(known), ", "), allValues)
-		}
-		values = append(values, T(text))
-	}
-	return values, nil
-}
-
-// texts returns values as what they are on a command line.
-func texts[T ~string](values []T) []string {
-	names := make([]string, len(values))
-	for i, v := range values {
-		names[i] = string(v)
-	}
-	return names
 }
 
 // benchFailover measures and prints the report.

@@ -4,7 +4,6 @@ package controlplane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -60,9 +59,6 @@ const (
 	MaxBackends = 65_535
 )
 
-// ErrLeftovers means that something could not be removed in the end; the message says what.
-var ErrLeftovers = errors.New("the benchmark left something behind")
-
 // settle is how long the daemon is left alone before what it does without work to do is measured.
 const settle = 5 * time.Second
 
@@ -105,11 +101,7 @@ func (o *Options) round(ctx context.Context, probes Probes) (r round, err error)
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if left := s.close(); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftovers, left))
-		}
-	}()
+	defer stage.Remove(&err, s.close)
 	if err := s.start(ctx); err != nil {
 		return r, err
 	}

@@ -114,8 +114,7 @@ func (s *site) start(ctx context.Context) error {
 	if err := s.StartDaemon(ctx, s.host, s.options.Executable, "backends"); err != nil {
 		return err
 	}
-	_, err := s.Ready(ctx)
-	return err
+	return s.Ready(ctx)
 }
 
 // restart ends the daemon and starts another one.

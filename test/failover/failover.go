@@ -110,11 +110,7 @@ func (o Options) onSite(ctx context.Context, mode dataplane.Mode, contend func(*
 	if err != nil {
 		return stage.CauseOf(ctx, err)
 	}
-	defer func() {
-		if left := s.close(); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", stage.ErrLeftovers, left))
-		}
-	}()
+	defer stage.Remove(&err, s.close)
 	go func() {
 		<-s.contender.process().Done()
 		cancel(stage.Ended(s.contender.process()))

@@ -2,15 +2,10 @@ package p2c
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/sluicelb/sluice/brain/health/probe"
 	"github.com/sluicelb/sluice/control"
@@ -45,11 +40,7 @@ func (o Options) round(ctx context.Context, policy dataplane.Policy, number uint
 	if err != nil {
 		return round{}, err
 	}
-	defer func() {
-		if left := s.Close(); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", stage.ErrLeftovers, left))
-		}
-	}()
+	defer stage.Remove(&err, s.Close)
 	network, err := s.Network(o.Backends)
 	if err != nil {
 		return round{}, err
@@ -109,7 +100,8 @@ func (o Options) measure(ctx context.Context, s *stage.Stage, network *stage.Net
 		return round{}, err
 	}
 	r := round{requests: requests}
-	if r.remembered, err = countFlows(s.Pins); err != nil {
+	// The daemon itself knows that only once a minute.
+	if r.remembered, err = stage.CountFlows(s.Pins, false); err != nil {
 		return round{}, err
 	}
 	status, err := s.Client.Status(ctx)
@@ -141,21 +133,6 @@ func (o Options) service(network *stage.Network, policy dataplane.Policy) contro
 		service.Backends = append(service.Backends, control.Backend{Name: b.Name(), Address: netip.MustParseAddr(b.Address)})
 	}
 	return service
-}
-
-// countFlows counts the flows that the program remembers. The daemon itself knows that only once a minute.
-func countFlows(pins string) (int, error) {
-	flows, err := ebpf.LoadPinnedMap(filepath.Join(pins, "flows4"), &ebpf.LoadPinOptions{ReadOnly: true})
-	if err != nil {
-		return 0, fmt.Errorf("opening the flow table: %w", err)
-	}
-	defer flows.Close()
-	var key, value []byte
-	count, entries := 0, flows.Iterate()
-	for entries.Next(&key, &value) {
-		count++
-	}
-	return count, entries.Err()
 }
 
 // late counts the requests that began late.

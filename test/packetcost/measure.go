@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/dataplane/generator"
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // sample is one measurement of one contender.
@@ -40,7 +41,7 @@ func (s *site) measure(ctx context.Context, o Options, c Case) (result outcome, 
 		return onOneProcessor(func() error { return u.rounds(ctx, o, &result) })
 	})
 	if err == nil {
-		result.remembered, err = u.remembered(u.Pins)
+		result.remembered, err = stage.CountFlows(u.Pins, u.Family == IPv6)
 	}
 	return result, err
 }

@@ -59,11 +59,7 @@ func RunOn(ctx context.Context, o Options, name string) (report Report, err erro
 	if err != nil {
 		return Report{}, err
 	}
-	defer func() {
-		if left := errors.Join(closeDataplane(u.dataplane, s.Pins), s.Close()); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftovers, left))
-		}
-	}()
+	defer stage.Remove(&err, func() error { return errors.Join(closeDataplane(u.dataplane, s.Pins), s.Close()) })
 	u.pins = s.Pins
 	if u.dataplane, err = openDataplane(s.Pins, u.Case, o.Backends); err != nil {
 		return Report{}, err
@@ -92,7 +88,7 @@ func (u *outside) rounds(ctx context.Context, o Options) (outcome, error) {
 		return outcome{}, fmt.Errorf("no packet came for %s", services[u.Family])
 	}
 	var err error
-	result.remembered, err = u.remembered(u.pins)
+	result.remembered, err = stage.CountFlows(u.pins, u.Family == IPv6)
 	return result, err
 }
 

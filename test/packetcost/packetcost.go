@@ -6,7 +6,6 @@ package packetcost
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -56,9 +55,6 @@ type Case struct {
 func (c Case) String() string {
 	return fmt.Sprintf("%s %s %s %s, %d flows", c.Family, c.Mode, c.Traffic, c.Tracking, c.Flows)
 }
-
-// ErrLeftovers means that something could not be removed in the end; the message says what.
-var ErrLeftovers = errors.New("the benchmark left something behind")
 
 // cases are all combinations, but for those that differ only in a tracking that is not in force.
 func (o *Options) cases() []Case {
@@ -115,11 +111,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer func() {
-		if left := s.close(); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftovers, left))
-		}
-	}()
+	defer stage.Remove(&err, s.close)
 	cases := o.cases()
 	fmt.Fprintf(o.Progress, "%d rows, which take about %v\n", len(cases), o.expect(cases).Round(time.Second))
 	var outcomes []outcome

@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strings"
+
+	"github.com/sluicelb/sluice/test/stage"
 )
 
 // Report is what was measured: medians over all rounds.
@@ -53,13 +54,7 @@ func medians(samples []sample) (ns, mpps float64) {
 	for _, x := range samples {
 		all, rates = append(all, x.ns), append(rates, x.mpps)
 	}
-	return round(median(all), 1), round(median(rates), 3)
-}
-
-func median(values []float64) float64 {
-	slices.Sort(values)
-	n := len(values)
-	return (values[(n-1)/2] + values[n/2]) / 2
+	return round(stage.SpreadOf(all).Median, 1), round(stage.SpreadOf(rates).Median, 3)
 }
 
 func spread(samples []sample) float64 {
@@ -67,7 +62,8 @@ func spread(samples []sample) float64 {
 	for _, x := range samples {
 		all = append(all, x.ns)
 	}
-	return round((slices.Max(all)-slices.Min(all))/median(all), 3)
+	s := stage.SpreadOf(all)
+	return round((s.Highest-s.Lowest)/s.Median, 3)
 }
 
 func round(value float64, digits int) float64 {
@@ -84,6 +80,9 @@ func (o outcome) String() string {
 
 // columns are the headings of the tables that people read.
 var columns = []string{"family", "mode", "traffic", "tracking", "flows", "ns", "net ns", "ratio", "spread", "million packets/s", "remembered"}
+
+// Broken returns "": a packet that does not go where it should is an error of Run already.
+func (r *Report) Broken() string { return "" }
 
 // cells are the lines below them, the floors first.
 func (r *Report) cells() [][]string {

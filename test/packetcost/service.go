@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"time"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/dataplane/generator"
@@ -94,23 +91,4 @@ func (c Case) reachable(d *dataplane.Dataplane, key dataplane.ServiceKey) error 
 		}
 	}
 	return nil
-}
-
-// remembered counts the entries of the flow table.
-func (c Case) remembered(pins string) (count int, err error) {
-	name := "flows4"
-	if c.Family == IPv6 {
-		name = "flows6"
-	}
-	m, err := ebpf.LoadPinnedMap(filepath.Join(pins, name), &ebpf.LoadPinOptions{ReadOnly: true})
-	if err != nil {
-		return 0, err
-	}
-	defer m.Close()
-	var key, value []byte
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		count++
-	}
-	return count, entries.Err()
 }

@@ -26,6 +26,14 @@ import (
 // ErrLeftovers means that something could not be removed in the end; the message says what.
 var ErrLeftovers = errors.New("the benchmark left something behind")
 
+// Remove is to be deferred: it removes what a benchmark has made, and adds to the error that the benchmark returns what
+// could not be removed, as ErrLeftovers.
+func Remove(err *error, remove func() error) {
+	if left := remove(); left != nil {
+		*err = errors.Join(*err, fmt.Errorf("%w: %w", ErrLeftovers, left))
+	}
+}
+
 // pinRoot is the BPF file system.
 const pinRoot = "/sys/fs/bpf/"
 
@@ -38,8 +46,8 @@ type Stage struct {
 	Daemon *lab.Process     // nil before StartDaemon
 	Client *control.Client  // of the daemon
 
-	decaps []string       // pins of what takes outer headers off
-	ready  chan time.Time // the daemon's
+	decaps []string      // pins of what takes outer headers off
+	ready  chan struct{} // the daemon's
 }
 
 // smallLimits are enough for a few services, and soon made.
@@ -96,7 +104,7 @@ limits: %s
 	return nil
 }
 
-// listenReady makes the socket on which the daemon says that it serves (sd_notify(3)), and notes when it does.
+// listenReady makes the socket on which the daemon says that it serves (sd_notify(3)), and notes that it does.
 func (s *Stage) listenReady() (*net.UnixConn, error) {
 	name := filepath.Join(s.Folder, "notify.sock")
 	_ = os.Remove(name) // of a daemon before
@@ -104,26 +112,25 @@ func (s *Stage) listenReady() (*net.UnixConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ready := make(chan time.Time, 1)
+	ready := make(chan struct{}, 1)
 	s.ready = ready
 	go func() {
 		if _, err := conn.Read(make([]byte, 64)); err == nil {
-			ready <- time.Now()
+			ready <- struct{}{}
 		}
 	}()
 	return conn, nil
 }
 
-// Ready waits until the kernel is as the daemon was told before it started, and returns when that was. Each start is
-// told once.
-func (s *Stage) Ready(ctx context.Context) (time.Time, error) {
+// Ready waits until the kernel is as the daemon was told before it started. Each start is told once.
+func (s *Stage) Ready(ctx context.Context) error {
 	select {
-	case at := <-s.ready:
-		return at, nil
+	case <-s.ready:
+		return nil
 	case <-s.Daemon.Done():
-		return time.Time{}, Ended(s.Daemon)
+		return Ended(s.Daemon)
 	case <-ctx.Done():
-		return time.Time{}, ctx.Err()
+		return ctx.Err()
 	}
 }
 

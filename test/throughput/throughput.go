@@ -5,7 +5,6 @@ package throughput
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -139,11 +138,7 @@ func (o Options) turn(ctx context.Context, round int, c Contender, samples sampl
 	if err != nil {
 		return 0, stage.CauseOf(ctx, err)
 	}
-	defer func() {
-		if left := s.Close(); left != nil {
-			err = errors.Join(err, fmt.Errorf("%w: %w", stage.ErrLeftovers, left))
-		}
-	}()
+	defer stage.Remove(&err, s.Close)
 	for _, w := range o.Workloads {
 		sample, err := s.measure(ctx, w, o.Duration)
 		if err != nil {
