@@ -260,16 +260,6 @@ always_inline int balance6(struct xdp_md *ctx, struct packet *p)
 	return result == TELL_MTU ? too_big6(ctx, p) : result;
 }
 
-/* Whether the frame came by a broadcast or multicast MAC: to others as well, so its
- * packet is none to send on (RFC 1812, section 5.3.4).
- */
-always_inline int is_for_many(const struct xdp_md *ctx)
-{
-	const struct ethhdr *eth = at(ctx, 0);
-
-	return (void *)(eth + 1) <= data_end(ctx) && eth->h_dest[0] & 1;
-}
-
 always_inline int balance(struct xdp_md *ctx, struct packet *p)
 {
 	int result = parse_link(ctx, p);

@@ -76,6 +76,16 @@ always_inline __u32 count_vlan(__be16 ethertype)
 	return ((q - 1) | (ad - 1)) >> 63;
 }
 
+/* Whether the frame came by a broadcast or multicast MAC: to others as well, so its
+ * packet is none to send on (RFC 1812, section 5.3.4).
+ */
+always_inline int is_for_many(const struct xdp_md *ctx)
+{
+	const struct ethhdr *eth = at(ctx, 0);
+
+	return (void *)(eth + 1) <= data_end(ctx) && eth->h_dest[0] & 1;
+}
+
 /* By halves of words: the frame's addresses are aligned to these. */
 always_inline void copy_mac(__u8 *to, const __u8 *from)
 {

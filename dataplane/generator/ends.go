@@ -7,7 +7,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// Sink counts what arrives at an interface and drops it.
+// Sink counts the unicast frames that arrive at an interface, and drops all.
 type Sink struct {
 	link    link.Link
 	objects struct {
