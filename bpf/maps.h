@@ -22,9 +22,8 @@ MAP(services4, BPF_MAP_TYPE_HASH, struct service_key4, __u32, 0);
 MAP(services6, BPF_MAP_TYPE_HASH, struct service_key6, __u32, 0);
 
 MAP(services, BPF_MAP_TYPE_ARRAY, __u32, struct service, BPF_F_MMAPABLE);
-MAP(slots, BPF_MAP_TYPE_ARRAY, __u32, struct slot_line, BPF_F_MMAPABLE);
+MAP(slots, BPF_MAP_TYPE_ARRAY, __u32, __u64, BPF_F_MMAPABLE);
 MAP(backends, BPF_MAP_TYPE_ARRAY, __u32, struct backend, BPF_F_MMAPABLE);
-MAP(ticks, BPF_MAP_TYPE_ARRAY, __u32, struct tick_line, BPF_F_MMAPABLE); /* as slots */
 MAP(olders, BPF_MAP_TYPE_ARRAY, __u32, struct older, BPF_F_MMAPABLE); /* as services */
 MAP(loads, BPF_MAP_TYPE_ARRAY, __u32, struct load, BPF_F_MMAPABLE);   /* as backends */
 MAP(counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct counters, 0);
@@ -54,6 +53,7 @@ MAP(reasons, BPF_MAP_TYPE_PERCPU_ARRAY, enum reason, __u64, 0);
 MAP(devices, BPF_MAP_TYPE_DEVMAP_HASH, __u32, __u32, 0);
 
 /* Set when the program is loaded. */
+const volatile __u8 rehearses = 0; /* what it writes counts for nothing */
 const volatile __u16 nat_port_first = 1024;
 const volatile __u16 nat_port_last = 32767;
 const volatile __u64 hash_keys[11] = {};

@@ -15,7 +15,7 @@ char __license[] SEC("license") = "Dual MIT/GPL";
 /* A mark has the index of a backend in these bits, and probe_mark in the others. Set
  * when the program is loaded.
  */
-#define PROBE_INDEX 0xffff
+#define PROBE_INDEX 0xfffff
 const volatile __u32 probe_mark = 0;
 
 /* What the outer headers need to know of the packet, as in forward.h. */

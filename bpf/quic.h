@@ -32,10 +32,10 @@ always_inline __u32 find_connection_id(const struct xdp_md *ctx, __u32 l4,
 }
 
 /* The backend that the connection ID of a datagram at l4, in an IP packet that ends at
- * end, names: its index | its generation << 16; 0 when it names none. A function of its
+ * end, names: its index | its generation << 32; 0 when it names none. A function of its
  * own, so that the verifier walks it once and not once for every way to get here.
  */
-__noinline __u32 find_server(struct xdp_md *ctx, __u32 l4, __u32 end, __u32 service)
+__noinline __u64 find_server(struct xdp_md *ctx, __u32 l4, __u32 end, __u32 service)
 {
 	struct server_key key = { .service = service };
 	const struct service *s = service_at(service);
@@ -57,5 +57,5 @@ __noinline __u32 find_server(struct xdp_md *ctx, __u32 l4, __u32 end, __u32 serv
 	if (bpf_xdp_load_bytes(ctx, offset + 1, key.id, last + 1))
 		return 0;
 	server = bpf_map_lookup_elem(&servers, &key);
-	return server ? server->backend | (__u32)server->generation << 16 : 0;
+	return server ? server->backend | (__u64)server->generation << 32 : 0;
 }

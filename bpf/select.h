@@ -68,7 +68,7 @@ always_inline void look_back(struct packet *p, struct choice *c)
 
 	if (!owner)
 		return;
-	c->slot.current = owner;
+	c->slot.current = owner & SLOT_INDEX;
 	c->remember |= owner / FROM_OLDER;
 	p->verdict.cause = CAUSE_PREVIOUS;
 }
@@ -134,22 +134,22 @@ always_inline int choose_for(struct xdp_md *ctx, struct packet *p, struct choice
 			     struct flow *flow)
 {
 	struct backend *backend = NULL;
-	__u32 server = 0;
+	__u64 server = 0;
 	int result;
 
 	if (c->service->flags & SERVICE_QUIC && p->fragment != LATER_FRAGMENT)
 		server = find_server(ctx, p->l4, p->l3 + p->length, p->verdict.service);
 	if (server)
-		backend = recall(p, (__u16)server, server >> 16);
+		backend = recall(p, (__u32)server, server >> 32);
 	if (!backend) {
 		result = choose(p, c, flow);
 		p->new_flow = is_new(p, c);
 		return result;
 	}
-	if (flow && (flow->backend | (__u32)flow->generation << 16) != server)
+	if (flow && (flow->backend | (__u64)flow->generation << 32) != server)
 		flow = NULL;
 	p->new_flow = !flow && c->service->mode == MODE_NAT;
-	return take(p, c, (__u16)server, backend, flow, CAUSE_CONNECTION_ID);
+	return take(p, c, (__u32)server, backend, flow, CAUSE_CONNECTION_ID);
 }
 
 always_inline int closed_before(const struct choice *c)

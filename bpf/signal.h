@@ -235,7 +235,7 @@ always_inline void mark_timed(struct packet *p, const struct choice *c)
 }
 
 /* Begins a signal. */
-always_inline struct note *new_note(enum signal_kind kind, __u32 flow, __u16 backend,
+always_inline struct note *new_note(enum signal_kind kind, __u32 flow, __u32 backend,
 				    __u16 generation)
 {
 	struct note *n = note();

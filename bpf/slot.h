@@ -4,6 +4,14 @@
 #include "frame.h"
 #include "maps.h"
 
+/* The backends of a slot, see SLOT_INDEX_BITS. */
+struct slot {
+	__u32 current;
+	__u32 previous;
+};
+
+#define SLOT_INDEX ((1 << SLOT_INDEX_BITS) - 1)
+
 /* The chosen backend, and what chose it. */
 struct choice {
 	const struct service *service;
@@ -28,12 +36,13 @@ always_inline __u32 place_of(__u64 table, __u32 hash)
 /* The slot at a place, zeros when there is none: both its backends of one moment. */
 always_inline struct slot slot_at(__u32 place)
 {
-	__u32 line = place / SLOTS_PER_LINE, word = 0;
-	const struct slot_line *found = bpf_map_lookup_elem(&slots, &line);
+	const volatile __u64 *found = bpf_map_lookup_elem(&slots, &place);
+	__u64 word = found ? *found : 0;
 
-	if (found)
-		word = *(volatile const __u32 *)&found->slots[place % SLOTS_PER_LINE];
-	return (struct slot) { .current = word, .previous = word >> 16 };
+	return (struct slot) {
+		.current = word & SLOT_INDEX,
+		.previous = word >> SLOT_INDEX_BITS & SLOT_INDEX,
+	};
 }
 
 /* The table to choose from that is current at this moment. The region and its size

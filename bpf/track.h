@@ -49,13 +49,11 @@ always_inline __u32 older_owner(__u32 set, __u32 hash)
 /* Notes that a packet meets the previous backend of a slot. */
 always_inline void note_previous(__u32 place)
 {
-	__u32 line = place / SLOTS_PER_LINE;
-	struct tick_line *found = bpf_map_lookup_elem(&ticks, &line);
-	__u16 now = tick(), *seen;
+	__u16 now = tick(), *seen = bpf_map_lookup_elem(&slots, &place);
 
-	if (!found)
+	if (!seen || rehearses)
 		return;
-	seen = &found->ticks[place % SLOTS_PER_LINE];
+	seen += 2 * SLOT_INDEX_BITS / 16;
 	if (*seen != now)
 		*seen = now;
 }
@@ -71,7 +69,7 @@ always_inline int is_serving(__u32 index, __u32 service)
 /* In what find_previous returns: the flow has to be remembered, since only the older
  * table tells its backend, and that one goes.
  */
-#define FROM_OLDER 0x10000
+#define FROM_OLDER (1 << SLOT_INDEX_BITS)
 
 /* The backend that a flow which is not remembered belongs to while its slot is in
  * transition; 0 when that is none any more. A function of its own, so that the verifier

@@ -189,7 +189,7 @@ func (c *Config) checkLimits() *FieldError {
 		lowest, highest uint32
 	}{
 		{"services", c.Limits.Services, 1, 1 << 16},
-		{"backends", c.Limits.Backends, 1, 1<<16 - 1},
+		{"backends", c.Limits.Backends, 1, dataplane.MaxBackends},
 		{"slots", c.Limits.Slots, 1 << 10, 1 << 28},
 		{"table-slots", c.Limits.TableSlots, 251, 8388593},
 		{"flows", c.Limits.Flows, 1, 1 << 26},

@@ -11,11 +11,11 @@ import (
 )
 
 func TestConfig(t *testing.T) {
-	c, err := parseConfig("sluice.yaml", []byte("interfaces: [eth0]\nnat: {ports: 2000-3000}\nprobe-path: {mark: 0x51c10000}\nlimits: {flows: 1000}\ndefaults: {mode: l2, probe: {interval: 1s}}\n"))
+	c, err := parseConfig("sluice.yaml", []byte("interfaces: [eth0]\nnat: {ports: 2000-3000}\nprobe-path: {mark: 0x51d00000}\nlimits: {flows: 1000}\ndefaults: {mode: l2, probe: {interval: 1s}}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ProbePath != (dataplane.ProbePath{Mark: 0x51c10000}) {
+	if c.ProbePath != (dataplane.ProbePath{Mark: 0x51d00000}) {
 		t.Errorf("the path of probes is %+v", c.ProbePath)
 	}
 	if c.NAT.Ports != (dataplane.PortRange{First: 2000, Last: 3000}) || c.Limits.Flows != 1000 || c.Limits.Services != 4096 ||
@@ -35,8 +35,8 @@ func TestConfigErrors(t *testing.T) {
 		"interface":     {"interfaces: [an-interface-that-is-too-long]\n", "is no name of an interface"},
 		"XDP mode":      {"interfaces: [eth0]\nxdp-mode: fast\n", `"fast" is no XDP mode (known: auto, native, generic)`},
 		"ports":         {"interfaces: [eth0]\nnat: {ports: 3000-2000}\n", `"3000-2000" is no range of ports`},
-		"probe path":    {"interfaces: [eth0]\nprobe-path: {mark: 0x51c00001}\n", "sluice.yaml:2:1: probe-path: mark 0x51c00001 is no multiple of 0x10000"},
-		"limit":         {"interfaces: [eth0]\nlimits: {backends: 65536}\n", "65536 is not within 1..65535"},
+		"probe path":    {"interfaces: [eth0]\nprobe-path: {mark: 0x51c00001}\n", "sluice.yaml:2:1: probe-path: mark 0x51c00001 is no multiple of 0x100000"},
+		"limit":         {"interfaces: [eth0]\nlimits: {backends: 1048576}\n", "1048576 is not within 1..1048575"},
 		"table":         {"interfaces: [eth0]\nlimits: {table-slots: 7}\n", "7 is not within 251..8388593"},
 		"level":         {"interfaces: [eth0]\nlog: {level: loud}\n", `"loud" is no level`},
 		"format":        {"interfaces: [eth0]\nlog: {format: xml}\n", `"xml" is no format`},

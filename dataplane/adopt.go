@@ -96,7 +96,7 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 			d.removeBackend(st, endpoint)
 		}
 		d.freeIndex.backends.reserve(uint32(index))
-		st.backends[endpoint] = &backendState{index: uint16(index), down: !serving, drainingSince: tick()}
-		d.useHop(endpoint.Addr(), uint16(index))
+		st.backends[endpoint] = &backendState{index: uint32(index), down: !serving, drainingSince: tick()}
+		d.useHop(endpoint.Addr(), uint32(index))
 	}
 }

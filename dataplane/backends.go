@@ -19,7 +19,7 @@ const vlanAD = 0x8000
 // hopUsers is a next hop and the backends whose records hold a copy of it.
 type hopUsers struct {
 	hop     *nexthop.Hop
-	indices []uint16 // few, mostly one: those of a server for several services
+	indices []uint32 // few, mostly one: those of a server for several services
 }
 
 // find returns a backend of a service. d.mu must be held.
@@ -46,17 +46,17 @@ func (d *Dataplane) addBackends(st *serviceState, s Service) ([]netip.AddrPort, 
 			}
 			return nil, fmt.Errorf("%w: %d backends (limits.backends)", ErrFull, d.options.Limits.Backends)
 		}
-		st.backends[endpoint] = &backendState{index: uint16(index), down: true}
+		st.backends[endpoint] = &backendState{index: index, down: true}
 		d.loads.items[index] = balancerLoad{}
 		added = append(added, endpoint)
-		d.resetCounters(uint16(index))
-		d.describe(st, endpoint, uint16(index))
+		d.resetCounters(index)
+		d.describe(st, endpoint, index)
 	}
 	return added, nil
 }
 
 // describe writes the record of a backend whose index was free.
-func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index uint16) {
+func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index uint32) {
 	record := balancerBackend{
 		Address:    words(endpoint.Addr()),
 		Port:       network16(endpoint.Port()),
@@ -86,12 +86,12 @@ func (d *Dataplane) removeBackend(st *serviceState, endpoint netip.AddrPort) {
 	d.retire(func() {
 		d.leaveHop(endpoint.Addr(), index)
 		d.backends.items[index] = balancerBackend{Generation: d.backends.items[index].Generation}
-		d.freeIndex.backends.release(uint32(index))
+		d.freeIndex.backends.release(index)
 	})
 }
 
 // setServing says whether the flows of a backend stay with it.
-func (d *Dataplane) setServing(index uint16, serving bool) {
+func (d *Dataplane) setServing(index uint32, serving bool) {
 	record := &d.backends.items[index]
 	if serving {
 		record.Flags |= balancerBackendFlagsBACKEND_SERVING
@@ -101,7 +101,7 @@ func (d *Dataplane) setServing(index uint16, serving bool) {
 }
 
 // useHop has the record of a backend follow the next hop of its address. d.mu must be held.
-func (d *Dataplane) useHop(address netip.Addr, index uint16) {
+func (d *Dataplane) useHop(address netip.Addr, index uint32) {
 	users := d.hops[address]
 	if users == nil {
 		users = &hopUsers{hop: d.resolver.Watch(address)}
@@ -111,9 +111,9 @@ func (d *Dataplane) useHop(address netip.Addr, index uint16) {
 	d.writeHop(index, users.hop)
 }
 
-func (d *Dataplane) leaveHop(address netip.Addr, index uint16) {
+func (d *Dataplane) leaveHop(address netip.Addr, index uint32) {
 	users := d.hops[address]
-	users.indices = slices.DeleteFunc(users.indices, func(other uint16) bool { return other == index })
+	users.indices = slices.DeleteFunc(users.indices, func(other uint32) bool { return other == index })
 	if len(users.indices) == 0 {
 		delete(d.hops, address)
 		d.resolver.Unwatch(address)
@@ -139,7 +139,7 @@ func (d *Dataplane) hopChanged(address netip.Addr, hop *nexthop.Hop) {
 // interface takes three: while they are made, a packet may leave by the old interface with the new MAC, which
 // its switch drops. While the neighbour has not had the time to answer, the record keeps the hop that it has: so
 // does one that was adopted, or whose route has changed.
-func (d *Dataplane) writeHop(index uint16, hop *nexthop.Hop) {
+func (d *Dataplane) writeHop(index uint32, hop *nexthop.Hop) {
 	if hop.Pending {
 		return
 	}
@@ -162,6 +162,9 @@ func (d *Dataplane) writeHop(index uint16, hop *nexthop.Hop) {
 		updated.Hop.Ifindex = uint32(hop.Index)
 		updated.Source = words(hop.Source)
 	}
+	if updated.Hop.Ifindex != record.Hop.Ifindex {
+		delete(d.opened, int(record.Hop.Ifindex)) // it is gone, perhaps
+	}
 	const stores = int(unsafe.Offsetof(record.Port)) / 8 // the hop and both addresses
 	from, to := (*[stores]uint64)(unsafe.Pointer(&updated)), (*[stores]uint64)(unsafe.Pointer(record))
 	const last = int(unsafe.Offsetof(record.Hop.Ifindex)) / 8
@@ -177,8 +180,13 @@ func (d *Dataplane) writeHop(index uint16, hop *nexthop.Hop) {
 // interface. An interface that is open stays untouched: replacing it would drop the packets that come just
 // then (dev_map_hash_update_elem in kernel/bpf/devmap.c takes the old one out first).
 func (d *Dataplane) openDevice(ifindex int) {
+	if d.opened[ifindex] {
+		return
+	}
 	err := d.objects.Devices.Update(uint32(ifindex), uint32(ifindex), ebpf.UpdateNoExist)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
 		d.log.Error("packets cannot leave by the interface", "ifindex", ifindex, "error", err)
+		return
 	}
+	d.opened[ifindex] = true
 }

@@ -101,17 +101,19 @@ type balancerEvent struct {
 	Action      uint32
 	Before      uint32
 	After       uint32
+	Pad         uint32
 	FrameBefore [2048]uint8
 	FrameAfter  [2048]uint8
 }
 
 type balancerFlow struct {
 	_          structs.HostLayout
-	Backend    uint16
+	Backend    uint32
 	Generation uint16
 	NatPort    uint16
 	State      balancerFlowState
 	Timed      uint8
+	Pad        [2]uint8
 	Seen       uint32
 }
 
@@ -240,13 +242,13 @@ type balancerReply4 struct {
 			InnerVlan uint16
 			Pad       uint16
 		}
-		Backend     uint16
+		Backend     uint32
+		Seen        uint32
 		Generation  uint16
 		ClientPort  uint16
 		ServicePort uint16
-		Seen        uint32
 		State       balancerFlowState
-		Pad         [3]uint8
+		Pad         uint8
 	}
 	Client  uint32
 	Service uint32
@@ -266,13 +268,13 @@ type balancerReply6 struct {
 			InnerVlan uint16
 			Pad       uint16
 		}
-		Backend     uint16
+		Backend     uint32
+		Seen        uint32
 		Generation  uint16
 		ClientPort  uint16
 		ServicePort uint16
-		Seen        uint32
 		State       balancerFlowState
-		Pad         [3]uint8
+		Pad         uint8
 	}
 	Client  [4]uint32
 	Service [4]uint32
@@ -287,8 +289,9 @@ type balancerSampling struct {
 
 type balancerServer struct {
 	_          structs.HostLayout
-	Backend    uint16
+	Backend    uint32
 	Generation uint16
+	Pad        uint16
 }
 
 type balancerServerKey struct {
@@ -345,10 +348,10 @@ type balancerSignal struct {
 	Time       uint64
 	Duration   uint64
 	Flow       uint32
-	Backend    uint16
+	Backend    uint32
 	Generation uint16
 	Kind       balancerSignalKind
-	Pad        [7]uint8
+	Pad        [5]uint8
 }
 
 type balancerSignalKind uint8
@@ -362,17 +365,6 @@ const (
 	balancerSignalKindSIGNAL_UNREACHABLE balancerSignalKind = 5
 )
 
-type balancerSlot struct {
-	_        structs.HostLayout
-	Current  uint16
-	Previous uint16
-}
-
-type balancerSlotLine struct {
-	_     structs.HostLayout
-	Slots [16]balancerSlot
-}
-
 type balancerSourceKey4 struct {
 	_       structs.HostLayout
 	Prefix  uint32
@@ -385,11 +377,6 @@ type balancerSourceKey6 struct {
 	Prefix  uint32
 	Service uint32
 	Address [4]uint32
-}
-
-type balancerTickLine struct {
-	_     structs.HostLayout
-	Ticks [16]uint16
 }
 
 type balancerTuple4 struct {
@@ -412,11 +399,12 @@ type balancerVerdict struct {
 	Hash    uint32
 	Slot    uint32
 	Slots   uint32
+	Backend uint32
 	Service uint16
-	Backend uint16
 	Set     uint16
 	Cause   balancerCause
 	Served  uint8
+	Pad     [2]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -455,7 +443,6 @@ const (
 	balancerMapSlots          = "slots"
 	balancerMapSources4       = "sources4"
 	balancerMapSources6       = "sources6"
-	balancerMapTicks          = "ticks"
 	balancerProgBalancer      = "balancer"
 	balancerProgShownBalancer = "shown_balancer"
 	balancerVarCaptureEvery   = "capture_every"
@@ -465,6 +452,7 @@ const (
 	balancerVarHashKeys       = "hash_keys"
 	balancerVarNatPortFirst   = "nat_port_first"
 	balancerVarNatPortLast    = "nat_port_last"
+	balancerVarRehearses      = "rehearses"
 )
 
 // loadBalancer returns the embedded CollectionSpec for balancer.
@@ -549,7 +537,6 @@ type balancerMapSpecs struct {
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	Sources4    *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6    *ebpf.MapSpec `ebpf:"sources6"`
-	Ticks       *ebpf.MapSpec `ebpf:"ticks"`
 }
 
 // balancerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -563,6 +550,7 @@ type balancerVariableSpecs struct {
 	HashKeys       *ebpf.VariableSpec `ebpf:"hash_keys"`
 	NatPortFirst   *ebpf.VariableSpec `ebpf:"nat_port_first"`
 	NatPortLast    *ebpf.VariableSpec `ebpf:"nat_port_last"`
+	Rehearses      *ebpf.VariableSpec `ebpf:"rehearses"`
 }
 
 // balancerObjects contains all objects after they have been loaded into the kernel.
@@ -617,7 +605,6 @@ type balancerMaps struct {
 	Slots       *ebpf.Map `ebpf:"slots"`
 	Sources4    *ebpf.Map `ebpf:"sources4"`
 	Sources6    *ebpf.Map `ebpf:"sources6"`
-	Ticks       *ebpf.Map `ebpf:"ticks"`
 }
 
 func (m *balancerMaps) Close() error {
@@ -654,7 +641,6 @@ func (m *balancerMaps) Close() error {
 		m.Slots,
 		m.Sources4,
 		m.Sources6,
-		m.Ticks,
 	)
 }
 
@@ -669,6 +655,7 @@ type balancerVariables struct {
 	HashKeys       *ebpf.Variable `ebpf:"hash_keys"`
 	NatPortFirst   *ebpf.Variable `ebpf:"nat_port_first"`
 	NatPortLast    *ebpf.Variable `ebpf:"nat_port_last"`
+	Rehearses      *ebpf.Variable `ebpf:"rehearses"`
 }
 
 // balancerPrograms contains all programs after they have been loaded into the kernel.

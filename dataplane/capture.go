@@ -195,7 +195,7 @@ func (d *Dataplane) liveMaps() map[string]*ebpf.Map {
 	}
 	live["counters"], live["reasons"], live["error_budget"] = o.Counters, o.Reasons, o.ErrorBudget
 	live["handshakes4"], live["handshakes6"], live["awaited"] = o.Handshakes4, o.Handshakes6, o.Awaited
-	live["sampling"], live["signals"], live["ticks"] = o.Sampling, o.Signals, o.Ticks
+	live["sampling"], live["signals"] = o.Sampling, o.Signals
 	return live
 }
 

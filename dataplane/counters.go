@@ -9,9 +9,9 @@ import (
 )
 
 // counters sums what is counted for a backend over all CPUs.
-func (d *Dataplane) counters(index uint16) (sum Counters) {
+func (d *Dataplane) counters(index uint32) (sum Counters) {
 	var perCPU []balancerCounters
-	if err := d.objects.Counters.Lookup(uint32(index), &perCPU); err != nil {
+	if err := d.objects.Counters.Lookup(index, &perCPU); err != nil {
 		d.log.Error("cannot read the counters of a backend", "index", index, "error", err)
 		return Counters{}
 	}
@@ -27,7 +27,7 @@ func (d *Dataplane) counters(index uint16) (sum Counters) {
 // Packets returns how many packets were forwarded, both ways, by the backends that are there now.
 func (d *Dataplane) Packets() (packets uint64) {
 	d.mu.Lock()
-	var indices []uint16
+	var indices []uint32
 	for _, st := range d.state {
 		for _, b := range st.backends {
 			indices = append(indices, b.index)
@@ -42,9 +42,9 @@ func (d *Dataplane) Packets() (packets uint64) {
 }
 
 // resetCounters makes the counters of a new backend start at 0.
-func (d *Dataplane) resetCounters(index uint16) {
+func (d *Dataplane) resetCounters(index uint32) {
 	zero := make([]balancerCounters, ebpf.MustPossibleCPU())
-	if err := d.objects.Counters.Put(uint32(index), zero); err != nil {
+	if err := d.objects.Counters.Put(index, zero); err != nil {
 		d.log.Error("cannot reset the counters of a backend", "index", index, "error", err)
 	}
 }

@@ -69,8 +69,7 @@ type Dataplane struct {
 	balancer  balancerForms
 	running   balancerForms // on the interfaces: balancer, or while a capture runs that of the capture
 	services  mapped[balancerService]
-	slots     mapped[balancerSlot]
-	ticks     mapped[uint16] // of slots
+	slots     *slots
 	olders    mapped[balancerOlder]
 	backends  mapped[balancerBackend]
 	loads     mapped[balancerLoad]
@@ -79,10 +78,11 @@ type Dataplane struct {
 	state     map[ServiceKey]*serviceState
 	byIndex   map[uint32]*serviceState // the same
 	hops      map[netip.Addr]*hopUsers
+	opened    map[int]bool // interfaces that packets may leave by, and some record says that they do
 	freeIndex struct{ services, backends *indices }
 	regions   *regions
 	builder   maglev.Builder
-	scratch   []uint16
+	scratch   []uint32
 	kept      kept
 	capturing bool
 	first     bool // nothing was pinned before
@@ -126,6 +126,7 @@ func Open(options Options) (*Dataplane, error) {
 		state:      make(map[ServiceKey]*serviceState),
 		byIndex:    make(map[uint32]*serviceState),
 		hops:       make(map[netip.Addr]*hopUsers),
+		opened:     make(map[int]bool),
 		retirement: make(chan struct{}, 1),
 		stop:       make(chan struct{}),
 	}
@@ -233,10 +234,7 @@ func (d *Dataplane) load() error {
 	if d.services, err = mapArray[balancerService](d.objects.Services); err != nil {
 		return err
 	}
-	if d.slots, err = mapArray[balancerSlot](d.objects.Slots); err != nil {
-		return err
-	}
-	if d.ticks, err = mapArray[uint16](d.objects.Ticks); err != nil {
+	if d.slots, err = newSlots(d.objects.Slots, &d.mu); err != nil {
 		return err
 	}
 	if d.olders, err = mapArray[balancerOlder](d.objects.Olders); err != nil {
@@ -285,13 +283,11 @@ func isPinned(name string) bool { return name[0] != '.' && !slices.Contains(tran
 // size sets the sizes of the maps.
 func (d *Dataplane) size(spec *ebpf.CollectionSpec) {
 	limits := d.options.Limits
-	perLine := uint32(len(balancerSlotLine{}.Slots))
 	for name, size := range map[string]uint32{
 		"services4": 2 * limits.Services, // each with an entry for its address, see echo.go
 		"services6": 2 * limits.Services,
 		"services":  limits.Services,
-		"slots":     (limits.Slots + perLine - 1) / perLine,
-		"ticks":     (limits.Slots + perLine - 1) / perLine,
+		"slots":     limits.Slots,
 		"olders":    limits.Services,
 		"backends":  limits.Backends + 1, // index 0 is none
 		"loads":     limits.Backends + 1,
@@ -363,7 +359,7 @@ func (d *Dataplane) close() error {
 	if len(d.sampling.items) > 0 {
 		d.sampling.items[0].Every = 0 // nobody listens from now on
 	}
-	errs = append(errs, d.services.close(), d.slots.close(), d.ticks.close(), d.olders.close(), d.backends.close(), d.loads.close(), d.sampling.close())
+	errs = append(errs, d.services.close(), d.slots.close(), d.olders.close(), d.backends.close(), d.loads.close(), d.sampling.close())
 	for index := range d.links {
 		d.forget(index)
 	}

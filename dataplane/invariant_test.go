@@ -63,6 +63,7 @@ func TestNoConnectionMoves(t *testing.T) {
 
 func newConnections(t *testing.T, service string, seed uint64) *connections {
 	options := testOptions(t)
+	options.Limits.Backends = 1 << 17
 	w := &connections{
 		testHost: newTestHost(t, options),
 		options:  options,
@@ -71,6 +72,7 @@ func newConnections(t *testing.T, service string, seed uint64) *connections {
 		state:    make(map[int]string),
 		open:     make(map[uint16]*connection),
 	}
+	w.freeIndex.backends.next = 1<<16 - 3 // indices of 16 bits, and larger ones
 	for n := 10; n < 15; n++ {
 		w.state[n] = "up"
 	}
@@ -228,8 +230,9 @@ func (h *testHost) later(t testing.TB, ticks uint32) {
 					set.since[i] -= ticks
 				}
 			}
-			for place := set.table.first; place < set.table.end(); place++ {
-				h.ticks.items[place] -= uint16(ticks)
+			table := h.slots.of(set.table)
+			for i := range table {
+				table[i].note(table[i].load().seen() - uint16(ticks))
 			}
 		}
 	}

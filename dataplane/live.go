@@ -42,10 +42,11 @@ func (d *Dataplane) LiveFlows(key ServiceKey, backend netip.AddrPort, idle time.
 
 // census counts the flows of one backend.
 type census struct {
-	dataplane         *Dataplane
-	index, generation uint16 // of the backend
-	now, idle, ages   uint32 // as in isLive
-	live              int
+	dataplane       *Dataplane
+	index           uint32 // of the backend
+	generation      uint16
+	now, idle, ages uint32 // as in isLive
+	live            int
 }
 
 // newCensus counts what the slots tell.
@@ -56,7 +57,7 @@ func (d *Dataplane) newCensus(key ServiceKey, backend netip.AddrPort, idle uint3
 	if err != nil {
 		return nil, err
 	}
-	if d.slots.items == nil {
+	if d.slots.isClosed() {
 		return nil, errors.New("the dataplane is closed")
 	}
 	st := d.state[key]
@@ -79,16 +80,17 @@ func (d *Dataplane) newCensus(key ServiceKey, backend netip.AddrPort, idle uint3
 // countSlots counts the slots in which flows that are not remembered were seen.
 func (c *census) countSlots(set *setState) {
 	d, now := c.dataplane, uint16(c.now+1) // no packet has noted a later one
-	for place := set.table.first; place < set.table.end(); place++ {
-		if d.slots.items[place].Previous == c.index && uint32(now-d.ticks.items[place]) <= c.idle {
+	table := d.slots.of(set.table)
+	for i := range table {
+		if slot := table[i].load(); slot.previous() == c.index && uint32(now-slot.seen()) <= c.idle {
 			c.live++
 		}
 	}
 	if set.older.size == 0 || int32(c.now-atomic.LoadUint32(&d.olders.items[set.index].Seen)) >= int32(c.idle) {
 		return
 	}
-	for place := set.older.first; place < set.older.end(); place++ {
-		if slot := d.slots.items[place]; slot.Previous == c.index || slot.Previous == 0 && slot.Current == c.index {
+	for _, slot := range d.slots.of(set.older) {
+		if slot.owner() == c.index {
 			c.live++ // somebody asked that table, for this slot perhaps
 			return
 		}

@@ -37,12 +37,12 @@ const (
 	probeMapSlots        = "slots"
 	probeMapSources4     = "sources4"
 	probeMapSources6     = "sources6"
-	probeMapTicks        = "ticks"
 	probeProgProbe       = "probe"
 	probeVarHashKeys     = "hash_keys"
 	probeVarNatPortFirst = "nat_port_first"
 	probeVarNatPortLast  = "nat_port_last"
 	probeVarProbeMark    = "probe_mark"
+	probeVarRehearses    = "rehearses"
 )
 
 // loadProbe returns the embedded CollectionSpec for probe.
@@ -115,7 +115,6 @@ type probeMapSpecs struct {
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Sources4   *ebpf.MapSpec `ebpf:"sources4"`
 	Sources6   *ebpf.MapSpec `ebpf:"sources6"`
-	Ticks      *ebpf.MapSpec `ebpf:"ticks"`
 }
 
 // probeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,6 +125,7 @@ type probeVariableSpecs struct {
 	NatPortFirst *ebpf.VariableSpec `ebpf:"nat_port_first"`
 	NatPortLast  *ebpf.VariableSpec `ebpf:"nat_port_last"`
 	ProbeMark    *ebpf.VariableSpec `ebpf:"probe_mark"`
+	Rehearses    *ebpf.VariableSpec `ebpf:"rehearses"`
 }
 
 // probeObjects contains all objects after they have been loaded into the kernel.
@@ -169,7 +169,6 @@ type probeMaps struct {
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Sources4   *ebpf.Map `ebpf:"sources4"`
 	Sources6   *ebpf.Map `ebpf:"sources6"`
-	Ticks      *ebpf.Map `ebpf:"ticks"`
 }
 
 func (m *probeMaps) Close() error {
@@ -195,7 +194,6 @@ func (m *probeMaps) Close() error {
 		m.Slots,
 		m.Sources4,
 		m.Sources6,
-		m.Ticks,
 	)
 }
 
@@ -207,6 +205,7 @@ type probeVariables struct {
 	NatPortFirst *ebpf.Variable `ebpf:"nat_port_first"`
 	NatPortLast  *ebpf.Variable `ebpf:"nat_port_last"`
 	ProbeMark    *ebpf.Variable `ebpf:"probe_mark"`
+	Rehearses    *ebpf.Variable `ebpf:"rehearses"`
 }
 
 // probePrograms contains all programs after they have been loaded into the kernel.

@@ -13,7 +13,7 @@ import (
 // ProbePath says which marks, table and rules of the host serve probes; see ProbeMark. Another dataplane in
 // the same network namespace needs others. A zero field means the one of DefaultProbePath.
 type ProbePath struct {
-	Mark     uint32 `json:"mark"`     // of packets; its lower 16 bits are 0 and hold a backend's index
+	Mark     uint32 `json:"mark"`     // of packets; its lower 20 bits are 0 and hold a backend's index
 	Table    uint32 `json:"table"`    // of routes, not one of the kernel's; without one the upper 16 bits of Mark
 	Priority uint32 `json:"priority"` // of the rules that lead there, 1..32765; lower ones come first
 }
@@ -23,7 +23,7 @@ type ProbePath struct {
 var DefaultProbePath = ProbePath{Mark: 0x51c00000, Table: 0x51c0, Priority: 51}
 
 // probeIndex is PROBE_INDEX in bpf/probe.c: the bits of a mark that hold a backend's index.
-const probeIndex = 0xffff
+const probeIndex = 0xfffff
 
 // Check returns an error that names the field that is wrong.
 func (p ProbePath) Check() error {
@@ -73,7 +73,7 @@ func (d *Dataplane) ProbeMark(key ServiceKey, backend netip.AddrPort) (uint32, e
 	if err := d.probes.ensure(key.Address); err != nil {
 		return 0, fmt.Errorf("no way for probes of %s: %w", key, err)
 	}
-	return d.options.ProbePath.Mark | uint32(index), nil
+	return d.options.ProbePath.Mark | index, nil
 }
 
 // ProbeSource returns the address that the sockets of ProbeMark should be bound to: this host's towards the
@@ -93,7 +93,7 @@ func (d *Dataplane) ProbeSource(key ServiceKey, backend netip.AddrPort) (netip.A
 }
 
 // probed returns the index and the next hop of a backend that can be probed.
-func (d *Dataplane) probed(key ServiceKey, backend netip.AddrPort) (index uint16, hop NextHop, err error) {
+func (d *Dataplane) probed(key ServiceKey, backend netip.AddrPort) (index uint32, hop NextHop, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isPrivate() {

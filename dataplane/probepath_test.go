@@ -182,10 +182,10 @@ func TestProbeMarkRefuses(t *testing.T) {
 func TestProbePathCheck(t *testing.T) {
 	inNamespace(t)
 	for want, path := range map[string]ProbePath{
-		"mark 0x51c00001 is no multiple of 0x10000": {Mark: 0x51c00001},
-		"table 254 is the kernel's own":             {Table: 254},
-		"table 2147483648 is not within":            {Table: 1 << 31},
-		"priority 32766 is not within 1..32765":     {Priority: 32766},
+		"mark 0x51c00001 is no multiple of 0x100000": {Mark: 0x51c00001},
+		"table 254 is the kernel's own":              {Table: 254},
+		"table 2147483648 is not within":             {Table: 1 << 31},
+		"priority 32766 is not within 1..32765":      {Priority: 32766},
 	} {
 		options := testOptions(t)
 		options.ProbePath = path
@@ -193,7 +193,7 @@ func TestProbePathCheck(t *testing.T) {
 			t.Errorf("%+v: error is %v, want one with %q", path, err, want)
 		}
 	}
-	if err := (ProbePath{Mark: 0x51c10000, Table: 1, Priority: 1}).Check(); err != nil {
+	if err := (ProbePath{Mark: 0x51d00000, Table: 1, Priority: 1}).Check(); err != nil {
 		t.Error(err)
 	}
 }
@@ -311,7 +311,7 @@ func TestProbePathLeftOver(t *testing.T) {
 		return errors.Join(netlink.LinkAdd(link), netlink.LinkSetAlias(link, alias))
 	}
 	rule := func() error {
-		rule, mask := netlink.NewRule(), uint32(0xffff0000)
+		rule, mask := netlink.NewRule(), ^uint32(probeIndex)
 		rule.Family, rule.Mark, rule.Mask, rule.Table = unix.AF_INET, 0x51c00000, &mask, 777
 		rule.Priority, rule.Protocol = 52, probeProtocol
 		return netlink.RuleAdd(rule)
@@ -351,7 +351,7 @@ func TestProbePathOfTwo(t *testing.T) {
 	h.probe(t, probed4)
 	must(t, second.Close())
 
-	options.ProbePath = ProbePath{Mark: 0x51c10000, Table: DefaultProbePath.Table}
+	options.ProbePath = ProbePath{Mark: 0x51d00000, Table: DefaultProbePath.Table}
 	second = &testHost{Dataplane: openTest(t, options)}
 	second.set(t, probed4)
 	_, err = second.ProbeMark(probed4.ServiceKey, probed4.Backends[0].endpoint())

@@ -44,7 +44,7 @@ func newServiceState(key ServiceKey, index uint32, mode Mode) *serviceState {
 
 // backendState is what is in the kernel for one backend of one service.
 type backendState struct {
-	index  uint16
+	index  uint32
 	weight uint16
 	down   bool
 
@@ -297,10 +297,10 @@ func (d *Dataplane) Services() []Service {
 // ServiceStatus returns what the kernel knows of a service, its backends sorted by address and port.
 func (d *Dataplane) ServiceStatus(key ServiceKey) (ServiceStatus, bool) {
 	status, indices, slots, ok := d.copyStatus(key)
-	owned := make(map[uint16]int)
+	owned := make(map[uint32]int)
 	for _, slot := range slots {
-		owned[slot.Current]++
-		if slot.Previous != 0 {
+		owned[slot.current()]++
+		if slot.previous() != 0 {
 			status.Tracking.InTransition++
 		}
 	}
@@ -314,15 +314,15 @@ func (d *Dataplane) ServiceStatus(key ServiceKey) (ServiceStatus, bool) {
 
 // copyStatus returns the status of a service, the indices of its backends, and a copy of its slots, for
 // counting them would hold up others.
-func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []uint16, slots []balancerSlot, ok bool) {
+func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []uint32, slots []slot, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	st := d.state[key]
-	if st == nil || d.slots.items == nil { // closed
+	if st == nil || d.slots.isClosed() { // closed
 		return status, nil, nil, false
 	}
 	for _, set := range st.sets {
-		slots = append(slots, d.slots.items[set.table.first:set.table.end()]...)
+		slots = append(slots, d.slots.of(set.table)...)
 	}
 	status.Tracking = d.trackingStatus(st)
 	for _, endpoint := range slices.SortedFunc(maps.Keys(st.backends), netip.AddrPort.Compare) {

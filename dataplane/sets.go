@@ -186,7 +186,7 @@ func (d *Dataplane) tableSize(backends []Backend) int {
 }
 
 // build returns the indices of the backends, slot by slot, valid until the next call.
-func (d *Dataplane) build(members []maglev.Backend, size int) []uint16 {
+func (d *Dataplane) build(members []maglev.Backend, size int) []uint32 {
 	d.scratch = slices.Grow(d.scratch[:0], size)[:size]
 	if size > 0 {
 		d.builder.Build(d.scratch, members)
@@ -195,12 +195,12 @@ func (d *Dataplane) build(members []maglev.Backend, size int) []uint16 {
 }
 
 // holds tells whether a region has just these current backends.
-func (d *Dataplane) holds(table region, built []uint16) bool {
+func (d *Dataplane) holds(table region, built []uint32) bool {
 	if int(table.size) != len(built) {
 		return false
 	}
-	for i, slot := range d.slots.items[table.first:table.end()] {
-		if slot.Current != built[i] {
+	for i, slot := range d.slots.of(table) {
+		if slot.current() != built[i] {
 			return false
 		}
 	}

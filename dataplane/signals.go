@@ -173,7 +173,7 @@ func (r *signalReader) adapt(came int) {
 }
 
 // whose names the backend that has an index, if it is still the one that had it.
-func (d *Dataplane) whose(index, generation uint16) (ServiceKey, netip.AddrPort, bool) {
+func (d *Dataplane) whose(index uint32, generation uint16) (ServiceKey, netip.AddrPort, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if int(index) >= len(d.backends.items) { // which are gone when d is closed

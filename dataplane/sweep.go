@@ -76,7 +76,7 @@ type sweptSet struct {
 	forgets bool // flows that nobody needs: not all are remembered
 	decides bool // see slotsDecide
 	ages    uint32
-	slots   []balancerSlot
+	slots   []slot
 	blocked []bool // slots that flows need
 }
 
@@ -97,7 +97,7 @@ func (d *Dataplane) newSweep() *sweep {
 			s.looks = s.looks || decides
 			s.sets[set.index] = &sweptSet{
 				state: set, service: st.index, version: set.version, forgets: forgets, decides: decides, ages: st.agesSince,
-				slots:   append([]balancerSlot(nil), d.slots.items[set.table.first:set.table.end()]...),
+				slots:   slices.Clone(d.slots.of(set.table)),
 				blocked: make([]bool, set.table.size),
 			}
 		}
@@ -166,10 +166,10 @@ func (s *sweep) isUnneeded(flow *balancerFlow, hash uint32) bool {
 		return flow.State == balancerFlowStateFLOW_CLOSING && !live
 	}
 	slot := set.slotOf(hash)
-	if set.slots[slot].Previous == 0 || !live {
+	if set.slots[slot].previous() == 0 || !live {
 		return true
 	}
-	if flow.Backend != set.slots[slot].Current {
+	if flow.Backend != set.slots[slot].current() {
 		set.block(hash)
 	}
 	return false
@@ -223,7 +223,7 @@ func forget[K, V comparable](s *sweep, f flows[K, V], keys []K, values []V, chos
 // finish ends what can end. d.mu must be held.
 func (s *sweep) finish(counted bool) {
 	d := s.dataplane
-	if d.slots.items == nil { // closed
+	if d.slots.isClosed() { // closed
 		return
 	}
 	for _, st := range d.state {
@@ -247,16 +247,16 @@ func (s *sweep) finish(counted bool) {
 func (s *sweep) endTransitions(swept *sweptSet) {
 	d, set, left := s.dataplane, swept.state, false
 	now := tick() + 1 // no packet has noted a later one
-	for i := range set.since {
-		place := set.table.first + uint32(i)
-		slot := d.slots.items[place]
-		silent := min(now-set.since[i], uint32(uint16(now)-d.ticks.items[place]))
+	table := d.slots.of(set.table)
+	for i := range table {
+		slot := table[i].load()
+		silent := min(now-set.since[i], uint32(uint16(now)-slot.seen()))
 		switch {
-		case slot.Previous == 0:
+		case slot.previous() == 0:
 		case silent <= s.idle, swept.blocked[i]:
 			left = true
 		default:
-			storeSlot(&d.slots.items[place], balancerSlot{Current: slot.Current})
+			table[i].store(newSlot(slot.current(), 0))
 			set.since[i] = 0
 		}
 	}

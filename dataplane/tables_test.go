@@ -100,17 +100,20 @@ func TestSwitchIsAtomic(t *testing.T) {
 		h := h.here(t)
 		h.set(t, sets["other weights"][0])
 		st := h.state[udpService().ServiceKey]
-		indices := func(numbers []int) (list []uint16) {
+		indices := func(numbers []int) (list []uint32) {
 			for _, n := range numbers {
 				list = append(list, st.backends[netip.AddrPortFrom(addr(fmt.Sprintf("198.51.100.%d", n)), 80)].index)
 			}
 			return list
 		}
-		sides := [2][]uint16{indices(manyServers), indices(fewServers)}
+		sides := [2][]uint32{indices(manyServers), indices(fewServers)}
 		sent, changes := h.switching(t, switches, func(i int) {
-			for slot := st.sets[""].table.first; slot < st.sets[""].table.end(); slot++ {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			table := h.slots.of(st.sets[""].table)
+			for slot := range table {
 				side := sides[(i+1)%2]
-				h.slots.items[slot].Current = side[int(slot)%len(side)]
+				table[slot].store(newSlot(side[slot%len(side)], 0))
 			}
 		})
 		t.Logf("%d packets changed sides %d times in %d switches that are not atomic", sent, changes, switches)

@@ -62,12 +62,11 @@ type tracer struct {
 // newTracer copies what the live program remembers, with room for so many packets more. That takes a while, so
 // nobody is held up meanwhile: the maps stay what they are until d is closed.
 func (d *Dataplane) newTracer(packets int) (*tracer, error) {
-	spec, err := d.spec(nil)
+	spec, err := d.spec(map[string]any{"rehearses": uint8(1)})
 	if err != nil {
 		return nil, err
 	}
 	spec.Maps["events"].MaxEntries = 64 << 10
-	spec.Maps["ticks"].MaxEntries = 1 // nobody reads when packets were seen
 	for _, name := range []string{"handshakes4", "handshakes6", "signals"} {
 		spec.Maps[name].MaxEntries = 4096 // its own, that nobody reads
 	}

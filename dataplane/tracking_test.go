@@ -263,8 +263,10 @@ func TestTraceOfTransition(t *testing.T) {
 		t.Errorf("it goes to %s because of %s", traced[0].Backend, traced[0].Cause)
 	}
 	set := h.state[s.ServiceKey].sets[""]
-	for place := set.table.first; place < set.table.end(); place++ {
-		if uint16(tick())-h.ticks.items[place] < 9 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, slot := range h.slots.of(set.table) {
+		if uint16(tick())-slot.seen() < 9 {
 			t.Fatal("the trace has noted a packet")
 		}
 	}

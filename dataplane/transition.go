@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,8 +60,8 @@ func (d *Dataplane) passage(st *serviceState, s Service) (p passage) {
 }
 
 // owner is the backend of the flows of a slot that are not remembered, 0 when that serves no more.
-func (k kept) owner(slot balancerSlot) uint16 {
-	if owner := cmp.Or(slot.Previous, slot.Current); k != nil && k[owner] {
+func (k kept) owner(slot slot) uint32 {
+	if owner := slot.owner(); k != nil && k[owner] {
 		return owner
 	}
 	return 0
@@ -71,32 +70,32 @@ func (k kept) owner(slot balancerSlot) uint16 {
 // successor is what becomes of a slot that gets another current backend, or the same again. A slot in
 // transition stays there, since flows of it are remembered: when its owner serves no more the new backend takes
 // its place.
-func (k kept) successor(old balancerSlot, next uint16) balancerSlot {
+func (k kept) successor(old slot, next uint32) slot {
 	owner := k.owner(old)
 	switch {
-	case old.Previous == 0 && (owner == 0 || owner == next):
-		return balancerSlot{Current: next}
+	case old.previous() == 0 && (owner == 0 || owner == next):
+		return newSlot(next, 0)
 	case owner == 0:
-		return balancerSlot{Current: next, Previous: cmp.Or(next, old.Previous)}
+		return newSlot(next, cmp.Or(next, old.previous()))
 	}
-	return balancerSlot{Current: next, Previous: owner}
+	return newSlot(next, owner)
 }
 
 // merged is a slot that takes the place of several of a table of another size. When their owners differ, only
 // that table tells them apart, and the packets that had to ask it are remembered: so afterwards, without it,
 // nobody belongs to the previous backend.
-func (k kept) merged(old []balancerSlot, next uint16) balancerSlot {
+func (k kept) merged(old []slot, next uint32) slot {
 	owner, stable := k.owner(old[0]), true
 	for _, slot := range old {
 		if k.owner(slot) != owner {
-			return balancerSlot{Current: next, Previous: next}
+			return newSlot(next, next)
 		}
-		stable = stable && slot.Previous == 0
+		stable = stable && slot.previous() == 0
 	}
 	if stable && (owner == 0 || owner == next) {
-		return balancerSlot{Current: next}
+		return newSlot(next, 0)
 	}
-	return balancerSlot{Current: next, Previous: cmp.Or(owner, next)}
+	return newSlot(next, cmp.Or(owner, next))
 }
 
 // overlapping returns the first slot of a table that shares hashes with slot i of one of another size, and the
@@ -109,7 +108,7 @@ func overlapping(i, size, other uint32) (first, end uint32) {
 
 // hasOwners tells whether flows that are not remembered may belong to a table.
 func (d *Dataplane) hasOwners(table region, k kept) bool {
-	return slices.ContainsFunc(d.slots.items[table.first:table.end()], func(slot balancerSlot) bool { return k.owner(slot) != 0 })
+	return slices.ContainsFunc(d.slots.of(table), func(slot slot) bool { return k.owner(slot) != 0 })
 }
 
 // sizeOf is the number of slots of a set's next table. It stays while flows wait in the older one, of which there
@@ -134,46 +133,42 @@ func (d *Dataplane) mustPass(set *setState, p passage) bool {
 	if p.kept == nil {
 		return set.since != nil
 	}
-	return set.since != nil && slices.ContainsFunc(d.slots.items[set.table.first:set.table.end()], func(slot balancerSlot) bool {
-		return slot.Previous != 0 && slot.Current != 0 && p.kept.owner(slot) == 0
+	return set.since != nil && slices.ContainsFunc(d.slots.of(set.table), func(slot slot) bool {
+		return slot.previous() != 0 && slot.current() != 0 && p.kept.owner(slot) == 0
 	})
 }
 
 // follow writes a table into its region, where no program can see it yet, as the successor of the set's.
-func (d *Dataplane) follow(p *preparedTable, built []uint16) {
-	now, old := tick(), d.slots.items[p.set.table.first:p.set.table.end()]
+func (d *Dataplane) follow(p *preparedTable, built []uint32) {
+	now, old, table := tick(), d.slots.of(p.set.table), d.slots.of(p.table)
 	sameSize := len(old) == len(built)
 	for i, next := range built {
-		slot, since := balancerSlot{Current: next}, now
+		slot, since, seen := newSlot(next, 0), now, uint16(now)
 		switch {
 		case p.passage.kept == nil || len(old) == 0:
 		case sameSize:
 			slot = p.passage.kept.successor(old[i], next)
-			if old[i].Previous != 0 {
-				since = p.set.since[i]
+			if old[i].previous() != 0 {
+				since, seen = p.set.since[i], old[i].load().seen()
 			}
 		case p.keepsOlder:
 			first, end := overlapping(uint32(i), p.table.size, p.set.table.size)
 			slot = p.passage.kept.merged(old[first:end], next)
 		}
-		if p.passage.remembered && slot.Previous == 0 && len(old) > 0 {
-			slot.Previous = next
+		if p.passage.remembered && slot.previous() == 0 && len(old) > 0 {
+			slot = newSlot(next, next)
 			if sameSize {
-				slot.Previous = cmp.Or(next, old[i].Current)
+				slot = newSlot(next, cmp.Or(next, old[i].current()))
 			}
 		}
-		d.slots.items[p.table.first+uint32(i)] = slot
-		d.ticks.items[p.table.first+uint32(i)] = uint16(now)
-		if slot.Previous == 0 {
+		table[i] = slot.at(seen)
+		if slot.previous() == 0 {
 			continue
 		}
 		if p.since == nil {
 			p.since = make([]uint32, len(built))
 		}
 		p.since[i] = since
-		if since != now {
-			d.ticks.items[p.table.first+uint32(i)] = d.ticks.items[p.set.table.first+uint32(i)]
-		}
 	}
 }
 
@@ -200,12 +195,13 @@ func (d *Dataplane) replaceTable(p *preparedTable) {
 
 // mergeTicks brings along what packets noted that saw the old table while it was replaced.
 func (d *Dataplane) mergeTicks(old, table region) {
-	if d.ticks.items == nil || old.size != table.size {
+	if d.slots.isClosed() || old.size != table.size {
 		return
 	}
-	for i := range table.size {
-		if at := &d.ticks.items[table.first+i]; int16(d.ticks.items[old.first+i]-*at) > 0 {
-			*at = d.ticks.items[old.first+i]
+	before, after := d.slots.of(old), d.slots.of(table)
+	for i := range after {
+		if seen := before[i].load().seen(); int16(seen-after[i].load().seen()) > 0 {
+			after[i].note(seen)
 		}
 	}
 }
@@ -245,21 +241,16 @@ func (d *Dataplane) dropOlders() {
 // dropLostOwners has the older table of a set not name backends whose flows are lost: they may come back, or
 // their indices be given to others.
 func (d *Dataplane) dropLostOwners(set *setState, k kept) {
-	slots := d.slots.items[set.older.first:set.older.end()]
-	for i := range slots {
-		if k.owner(slots[i]) == 0 {
-			storeSlot(&slots[i], balancerSlot{})
+	older := d.slots.of(set.older)
+	for i := range older {
+		if k.owner(older[i]) == 0 {
+			older[i].store(0)
 		}
 	}
 }
 
-// storeSlot replaces a slot that programs read, in one store.
-func storeSlot(slot *balancerSlot, value balancerSlot) {
-	atomic.StoreUint32((*uint32)(unsafe.Pointer(slot)), *(*uint32)(unsafe.Pointer(&value)))
-}
-
 // forgetFlows has nothing that is remembered of a backend's flows be true any more.
-func (d *Dataplane) forgetFlows(index uint16) { d.backends.items[index].Generation++ }
+func (d *Dataplane) forgetFlows(index uint32) { d.backends.items[index].Generation++ }
 
 // adoptTable adopts the tables of a set that an earlier process left, and says whether they are free. How long
 // its slots have been in transition is not known: since now. d.mu must be held.
@@ -276,8 +267,8 @@ func (d *Dataplane) adoptTable(set *setState) bool {
 		}
 	}
 	now := tick()
-	for i, slot := range d.slots.items[set.table.first:set.table.end()] {
-		if slot.Previous == 0 {
+	for i, slot := range d.slots.of(set.table) {
+		if slot.previous() == 0 {
 			continue
 		}
 		if set.since == nil {

@@ -173,11 +173,15 @@ type Backend struct {
 // A zero field means the one of DefaultLimits.
 type Limits struct {
 	Services   uint32 `json:"services"`    // 1..65536
-	Backends   uint32 `json:"backends"`    // in all services together, 1..65535
-	Slots      uint32 `json:"slots"`       // of all Maglev tables together, 4 bytes each
+	Backends   uint32 `json:"backends"`    // in all services together, 1..MaxBackends
+	Slots      uint32 `json:"slots"`       // of all Maglev tables together, 8 bytes each
 	TableSlots uint32 `json:"table-slots"` // of the largest Maglev table, see maglev.Size
 	Flows      uint32 `json:"flows"`       // remembered per address family, 200 bytes (IPv4) to 270 (IPv6) each
 }
+
+// MaxBackends is the largest limit of backends: the mark of a probe has room for that index (bpf/probe.c), a slot for a
+// larger one.
+const MaxBackends = probeIndex
 
 // DefaultLimits hold 4,096 services and 65,535 backends however they are distributed.
 var DefaultLimits = Limits{Services: 4096, Backends: 65535, Slots: 16 << 20, TableSlots: maglev.DefaultTop, Flows: 512 << 10}

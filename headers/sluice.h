@@ -127,8 +127,9 @@ struct server_key {
 };
 
 struct server {
-	__u16 backend;
+	__u32 backend;
 	__u16 generation;
+	__u16 pad;
 };
 
 /* The bucket of a source prefix of a service. IPv4 as everywhere. */
@@ -137,30 +138,13 @@ struct bucket_key {
 	__u32 service;
 };
 
-/* One slot of a Maglev table: indices of backends, 0 is none. previous is 0
- * while the slot is stable; while it is in transition, it is what the flows that
- * are not remembered belong to. Replaced by one store.
+/* One slot of a Maglev table, a word of 64 bits, from the lowest on: its current and
+ * its previous backend, 24 bits each of an index, 0 is none, and 16 of a tick
+ * (clock.h): when a packet last went to the previous one, modulo 19.5 hours. There is a
+ * previous one while the slot is in transition, and the flows that are not remembered
+ * belong to it. User space replaces the whole word, programs the tick.
  */
-struct slot {
-	__u16 current;
-	__u16 previous;
-};
-
-/* Slots come by the cache line, since an element of an array map takes at least
- * 8 bytes. Slot i of all is slot i % SLOTS_PER_LINE of line i / SLOTS_PER_LINE.
- */
-#define SLOTS_PER_LINE 16
-
-struct slot_line {
-	struct slot slots[SLOTS_PER_LINE];
-};
-
-/* When a packet last went to the previous backend of each slot: a tick (clock.h)
- * modulo 2^16, 19.5 hours.
- */
-struct tick_line {
-	__u16 ticks[SLOTS_PER_LINE];
-};
+#define SLOT_INDEX_BITS 24
 
 /* Of a service or a set, while its table replaces one of another size, whose slots
  * are none of its own: the other one, which tells what the flows of slots in
@@ -272,7 +256,7 @@ byte_enum flow_state {
  * forms share their head.
  */
 struct flow {
-	__u16 backend;
+	__u32 backend;
 	__u16 generation;
 	union {
 		__be16 nat_port; /* nat: source port towards the backend */
@@ -280,6 +264,7 @@ struct flow {
 	};
 	enum flow_state state;
 	__u8 timed; /* its handshake is, see signal.h */
+	__u8 pad[2];
 	__u32
 	    seen; /* tick (clock.h) of a packet of the client: in nat mode, and where
 		   * it ages, of the last one, see note_flow; otherwise of the first */
@@ -306,13 +291,13 @@ struct flow6 {
  */
 struct reply {
 	struct hop hop; /* towards the client */
-	__u16 backend;
+	__u32 backend;
+	__u32 seen;
 	__u16 generation;
 	__be16 client_port;
 	__be16 service_port;
-	__u32 seen;
 	enum flow_state state;
-	__u8 pad[3];
+	__u8 pad;
 };
 
 struct reply4 {
@@ -348,10 +333,10 @@ struct signal {
 	__u64 time;	/* CLOCK_MONOTONIC, ns */
 	__u64 duration; /* ns since the handshake began; 0 where none is timed */
 	__u32 flow;	/* hash */
-	__u16 backend;
+	__u32 backend;
 	__u16 generation;
 	enum signal_kind kind;
-	__u8 pad[7];
+	__u8 pad[5];
 };
 
 /* Why a packet goes to its backend. */
@@ -371,11 +356,12 @@ struct verdict {
 	__u32 hash;    /* that chose the slot */
 	__u32 slot;    /* of the table */
 	__u32 slots;   /* size of the table, 0: no slot was looked at */
+	__u32 backend; /* 0 is none */
 	__u16 service; /* index in services, valid if served */
-	__u16 backend; /* 0 is none */
 	__u16 set;     /* index in services of the set of backends */
 	enum cause cause;
 	__u8 served; /* it belongs to a service */
+	__u8 pad[2];
 };
 
 /* So much of a frame is shown. */
@@ -389,6 +375,7 @@ struct event {
 	__u32 action;  /* XDP_* */
 	__u32 before;  /* bytes of the frame, of which up to SNAP are shown */
 	__u32 after;
+	__u32 pad;
 	__u8 frame_before[SNAP];
 	__u8 frame_after[SNAP];
 };

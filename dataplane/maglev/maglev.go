@@ -20,7 +20,7 @@ import (
 // Backend is one member of a table.
 type Backend struct {
 	Endpoint netip.AddrPort // its identity: decides which slots it prefers
-	Index    uint16         // what its slots hold
+	Index    uint32         // what its slots hold
 	Weight   uint32         // relative to the others', 1..65535
 }
 
@@ -78,7 +78,7 @@ type remainder struct {
 // Build fills every slot of the table with the index of a backend. The table's length must be one that Size
 // returns, and each endpoint must be there once. Backends without weight get no slots; without any other
 // the table is filled with 0.
-func (b *Builder) Build(table []uint16, backends []Backend) {
+func (b *Builder) Build(table []uint32, backends []Backend) {
 	clear(table)
 	b.enter(uint32(len(table)), backends)
 	if len(b.members) == 0 {
@@ -135,7 +135,7 @@ func (b *Builder) share(size uint32) {
 // fill lets the backends take turns, the heaviest one each round and the others as often as their weight
 // compares to its, until all quotas are met. On its turn a backend takes the slot that it prefers among
 // those that are free.
-func (b *Builder) fill(table []uint16) {
+func (b *Builder) fill(table []uint32) {
 	b.schedule()
 	words := (len(table) + 63) / 64
 	b.taken = slices.Grow(b.taken[:0], words)[:words]
@@ -190,7 +190,7 @@ func (m *member) round(n uint32, heaviest uint64) int {
 }
 
 // take gives the member the free slot that it prefers.
-func (m *member) take(table []uint16, taken []uint64) {
+func (m *member) take(table []uint32, taken []uint64) {
 	size, slot := uint32(len(table)), m.next
 	for taken[slot/64]>>(slot%64)&1 != 0 {
 		if slot += m.skip; slot >= size {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluicelb/sluice/dataplane"
+	"github.com/sluicelb/sluice/dataplane/maglev"
 	"github.com/sluicelb/sluice/test/stage"
 )
 
@@ -42,9 +43,9 @@ func (o *Options) Check() error {
 		return fmt.Errorf("%d services are not within 1..%d", o.Services, MaxServices)
 	case o.Backends < 1:
 		return fmt.Errorf("%d backends are less than 1", o.Backends)
-	case o.Services*o.Backends >= MaxBackends:
+	case o.Services*o.Backends >= dataplane.MaxBackends:
 		return fmt.Errorf("%d services with %d backends are more than the %d backends that the kernel's tables can name, one of which is added and removed",
-			o.Services, o.Backends, MaxBackends)
+			o.Services, o.Backends, dataplane.MaxBackends)
 	case o.Changes < 1:
 		return fmt.Errorf("%d changes are less than 1", o.Changes)
 	case o.Rounds < 1:
@@ -53,11 +54,8 @@ func (o *Options) Check() error {
 	return nil
 }
 
-// What the daemon allows at most (limits in docs/operations.md).
-const (
-	MaxServices = 65_536
-	MaxBackends = 65_535
-)
+// MaxServices is what the daemon allows at most (limits in docs/operations.md).
+const MaxServices = 65_536
 
 // settle is how long the daemon is left alone before what it does without work to do is measured.
 const settle = 5 * time.Second
@@ -121,9 +119,15 @@ func (o *Options) round(ctx context.Context, probes Probes) (r round, err error)
 	return r, err
 }
 
+// spareTables is how many tables there is room for beside those in use, which a change needs until the old one is gone.
+const spareTables = 64
+
 // limits hold the services, and one backend more, for that is added and removed.
 func (o *Options) limits() dataplane.Limits {
 	limits := dataplane.DefaultLimits
 	limits.Services = max(limits.Services, uint32(o.Services))
+	limits.Backends = max(limits.Backends, uint32(o.Services*o.Backends+1))
+	table := maglev.Size(o.Backends+1, int(limits.TableSlots))
+	limits.Slots = max(limits.Slots, uint32((o.Services+spareTables)*table))
 	return limits
 }

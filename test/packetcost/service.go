@@ -20,8 +20,8 @@ var (
 	}
 )
 
-// MaxBackends is how many there can be: an index in the kernel's tables is 16 bits, and 0 is none.
-const MaxBackends = 65535
+// MaxBackends is how many there can be with the limits of the default.
+var MaxBackends = int(dataplane.DefaultLimits.Backends)
 
 // openDataplane opens one that knows no flow yet, with one service, in the network namespace of the calling thread.
 func openDataplane(pins string, c Case, backends int) (*dataplane.Dataplane, error) {
