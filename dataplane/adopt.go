@@ -97,6 +97,6 @@ func (d *Dataplane) adoptBackends(byIndex map[uint32]*serviceState) {
 		}
 		d.freeIndex.backends.reserve(uint32(index))
 		st.backends[endpoint] = &backendState{index: uint32(index), down: !serving, drainingSince: tick()}
-		d.useHop(endpoint.Addr(), uint32(index))
+		d.useHop(endpoint.Addr(), uint32(index), d.resolver.WatchLater)
 	}
 }

@@ -68,7 +68,7 @@ func (d *Dataplane) describe(st *serviceState, endpoint netip.AddrPort, index ui
 		record.Flags |= balancerBackendFlagsBACKEND_IPV6
 	}
 	d.backends.items[index] = record
-	d.useHop(endpoint.Addr(), index)
+	d.useHop(endpoint.Addr(), index, d.resolver.Watch)
 }
 
 // endpoint is the address and port that the record holds.
@@ -100,11 +100,11 @@ func (d *Dataplane) setServing(index uint32, serving bool) {
 	}
 }
 
-// useHop has the record of a backend follow the next hop of its address. d.mu must be held.
-func (d *Dataplane) useHop(address netip.Addr, index uint32) {
+// useHop has the record of a backend follow the next hop of its address, which watch returns. d.mu must be held.
+func (d *Dataplane) useHop(address netip.Addr, index uint32, watch func(netip.Addr) *nexthop.Hop) {
 	users := d.hops[address]
 	if users == nil {
-		users = &hopUsers{hop: d.resolver.Watch(address)}
+		users = &hopUsers{hop: watch(address)}
 		d.hops[address] = users
 	}
 	users.indices = append(users.indices, index)
@@ -124,14 +124,26 @@ func (d *Dataplane) leaveHop(address netip.Addr, index uint32) {
 func (d *Dataplane) hopChanged(address netip.Addr, hop *nexthop.Hop) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	users := d.hops[address]
-	if users == nil {
-		return
+	if users := d.hops[address]; users != nil {
+		d.followHop(users, hop)
 	}
+}
+
+// followHop has the records of backends have another next hop. d.mu must be held.
+func (d *Dataplane) followHop(users *hopUsers, hop *nexthop.Hop) {
 	users.hop = hop
 	for _, index := range users.indices {
 		d.writeHop(index, hop)
 	}
+}
+
+// hopOf returns the next hop of a backend's address, looked up if nobody has. d.mu must be held.
+func (d *Dataplane) hopOf(address netip.Addr) NextHop {
+	users := d.hops[address]
+	if users.hop.Pending {
+		d.followHop(users, d.resolver.Watch(address))
+	}
+	return *users.hop
 }
 
 // writeHop copies a next hop into the record of a backend, in stores of 8 bytes, the one with the interface

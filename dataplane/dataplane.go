@@ -110,6 +110,7 @@ func (o *liveObjects) Close() error { return errors.Join(o.balancerMaps.Close(),
 // resolver follows next hops.
 type resolver interface {
 	Watch(netip.Addr) *nexthop.Hop
+	WatchLater(netip.Addr) *nexthop.Hop
 	Unwatch(netip.Addr)
 	Close()
 }

@@ -9,9 +9,10 @@ import (
 // noResolver is the resolver of a private dataplane.
 type noResolver struct{}
 
-func (noResolver) Watch(netip.Addr) *nexthop.Hop { return &nexthop.Hop{Reason: "not looked for"} }
-func (noResolver) Unwatch(netip.Addr)            {}
-func (noResolver) Close()                        {}
+func (noResolver) Watch(netip.Addr) *nexthop.Hop                { return &nexthop.Hop{Reason: "not looked for"} }
+func (n noResolver) WatchLater(address netip.Addr) *nexthop.Hop { return n.Watch(address) }
+func (noResolver) Unwatch(netip.Addr)                           {}
+func (noResolver) Close()                                       {}
 
 func (d *Dataplane) isPrivate() bool { return d.options.PinPath == "" }
 

@@ -106,7 +106,7 @@ func (d *Dataplane) probed(key ServiceKey, backend netip.AddrPort) (index uint32
 	if d.state[key].mode == ModeNAT {
 		return 0, hop, fmt.Errorf("%s is in mode nat: probe the backend's own address", key)
 	}
-	hop = *d.hops[backend.Addr()].hop
+	hop = d.hopOf(backend.Addr())
 	if !hop.Resolved {
 		return 0, hop, fmt.Errorf("backend %s of %s: %w: %s", backend, key, ErrUnresolved, hop.Reason)
 	}

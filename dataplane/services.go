@@ -333,7 +333,7 @@ func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []
 			Port:     endpoint.Port(),
 			Counters: d.counters(b.index),
 			Active:   int(max(atomic.LoadInt64(&d.loads.items[b.index].Active), 0)),
-			NextHop:  *d.hops[endpoint.Addr()].hop,
+			NextHop:  d.hopOf(endpoint.Addr()),
 		})
 	}
 	return status, indices, slots, true

@@ -25,7 +25,7 @@ import (
 // Hop is where packets for an address leave this host. Addresses with the same way share one, which is not modified.
 type Hop struct {
 	Resolved  bool             `json:"resolved"`
-	Pending   bool             `json:"-"`                // unresolved only because its neighbour has had no time to answer
+	Pending   bool             `json:"-"`                // unresolved only because its neighbour has had no time to answer, or nobody looked
 	Reason    string           `json:"reason,omitempty"` // why it is unresolved, one phrase
 	Interface string           `json:"interface,omitempty"`
 	Index     int              `json:"-"`                // of the interface that carries the frames, below any VLAN
@@ -154,12 +154,30 @@ func (r *Resolver) Watch(address netip.Addr) *Hop {
 	defer r.mu.Unlock()
 	w := r.watched[address]
 	if w == nil {
-		w = &watch{}
+		w = &watch{hop: unseen}
 		r.watched[address] = w
+	}
+	if w.hop == unseen {
 		w.hop = r.share(r.follow(address, w), w.via)
 	}
 	return w.hop
 }
+
+// WatchLater begins to follow the hop of an address, which is looked up and reported soon, or by Watch: for very many
+// whose packets leave already.
+func (r *Resolver) WatchLater(address netip.Addr) *Hop {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.watched[address]; w != nil {
+		return w.hop
+	}
+	r.watched[address] = &watch{hop: unseen}
+	r.mark(address, true)
+	return unseen
+}
+
+// unseen is the hop of an address that nobody has looked up.
+var unseen = &Hop{Pending: true, Reason: "not looked up yet"}
 
 // Unwatch ends the following of an address. The kernel may forget a neighbour that only it needed.
 func (r *Resolver) Unwatch(address netip.Addr) {
@@ -321,6 +339,7 @@ func (r *Resolver) refreshBatch() (changes []change, more bool) {
 			changes = append(changes, change{address: address, watch: w, hop: w.hop})
 		}
 	}
+	r.stale = make(map[netip.Addr]bool) // a map keeps the room that it once needed
 	return changes, false
 }
 

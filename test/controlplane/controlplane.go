@@ -122,11 +122,11 @@ func (o *Options) round(ctx context.Context, probes Probes) (r round, err error)
 // spareTables is how many tables there is room for beside those in use, which a change needs until the old one is gone.
 const spareTables = 64
 
-// limits hold the services, and one backend more, for that is added and removed.
+// limits hold the services, and a backend that is added and removed, whose index is free again only after a while.
 func (o *Options) limits() dataplane.Limits {
 	limits := dataplane.DefaultLimits
 	limits.Services = max(limits.Services, uint32(o.Services))
-	limits.Backends = max(limits.Backends, uint32(o.Services*o.Backends+1))
+	limits.Backends = max(limits.Backends, uint32(o.Services*o.Backends+spareTables))
 	table := maglev.Size(o.Backends+1, int(limits.TableSlots))
 	limits.Slots = max(limits.Slots, uint32((o.Services+spareTables)*table))
 	return limits
