@@ -9,7 +9,7 @@ import (
 )
 
 func newBenchControlCommand(c *cli) *cobra.Command {
-	options := controlplane.Options{Services: 1000, Backends: 65, Changes: 100, Rounds: 3, Progress: c.stderr}
+	options := controlplane.Options{Services: 1000, Backends: 100, Changes: 100, Rounds: 3, Progress: c.stderr}
 	probes := []string{allValues}
 	cmd := &cobra.Command{
 		Use:   "control",

@@ -17,7 +17,7 @@ func TestBenchControlWrongCommandLine(t *testing.T) {
 	for _, line := range []string{
 		"bench control web",
 		"bench control --services 0",
-		"bench control --backends 100",
+		"bench control --backends 1100",
 		"bench control --changes 0",
 		"bench control --rounds 0",
 		"bench control --probes http",

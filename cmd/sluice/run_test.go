@@ -8,7 +8,7 @@ func TestRunCheck(t *testing.T) {
 	s.file("good.yaml", "interfaces: [eth0]\n")
 	s.file("key.yaml", "interfaces: [eth0]\nlimits:\n  flow: 5\n")
 	s.file("type.yaml", "interfaces: eth0\n")
-	s.file("value.yaml", "interfaces: [eth0]\nlimits: {backends: 70000}\n")
+	s.file("value.yaml", "interfaces: [absent0]\nlimits: {backends: 1048576}\n")
 	s.run("run --check --config $DIR/good.yaml")
 	s.run("run --check --config $DIR/key.yaml")
 	s.run("run --config $DIR/type.yaml")

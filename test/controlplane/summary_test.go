@@ -121,17 +121,17 @@ func TestMemoryOfProcess(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	good := Options{Services: 1000, Backends: 65, Changes: 1, Rounds: 1}
+	good := Options{Services: 1000, Backends: 100, Changes: 1, Rounds: 1}
 	if err := good.Check(); err != nil {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Options){
-		"0 services":             func(o *Options) { o.Services = 0 },
-		"0 backends":             func(o *Options) { o.Backends = 0 },
-		"1000 services with 100": func(o *Options) { o.Backends = 100 },
-		"0 changes":              func(o *Options) { o.Changes = 0 },
-		"-1 rounds":              func(o *Options) { o.Rounds = -1 },
-		"70000 services are not": func(o *Options) { o.Services = 70000 },
+		"0 services":              func(o *Options) { o.Services = 0 },
+		"0 backends":              func(o *Options) { o.Backends = 0 },
+		"1000 services with 1100": func(o *Options) { o.Backends = 1100 },
+		"0 changes":               func(o *Options) { o.Changes = 0 },
+		"-1 rounds":               func(o *Options) { o.Rounds = -1 },
+		"70000 services are not":  func(o *Options) { o.Services = 70000 },
 	} {
 		bad := good
 		change(&bad)
