@@ -15,8 +15,8 @@ const defaultConfig = "/etc/sluice/sluice.yaml"
 
 // garbagePercent is how much the heap grows until it is collected, instead of Go's 100. Nearly all of it is what is known of
 // the backends and lives as long as they, so that of a large heap as much again would be kept for nothing; and little
-// becomes garbage, so that collecting twice as often costs little.
-const garbagePercent = 50
+// becomes garbage, so that collecting more often costs little.
+const garbagePercent = 40
 
 func newRunCommand(c *cli) *cobra.Command {
 	var file string
