@@ -71,7 +71,7 @@ func (o *Options[K]) complete() {
 // Measures are what is known of a target; averages are over about 10 intervals of its probe.
 type Measures struct {
 	Success    float64       // share of probes that succeeded, 0..1; 1 without probes
-	Latency    time.Duration // geometric mean of the answered ones, 0 without any
+	Latency    time.Duration // geometric mean of the answered ones, 0 while they are too few
 	Probes     float64       // how many these figures rest on; older ones count less
 	NotProbed  string        // why this host could not probe it the last time
 	Handshakes Handshakes
@@ -236,9 +236,12 @@ func (m *Monitor[K]) Look(key K) (Verdict, Measures) {
 }
 
 func (w *watch) measures(now time.Time) Measures {
-	measures := Measures{Success: 1, Latency: w.latency.mean(), Probes: w.success.weight, Handshakes: w.passive.handshakes(now)}
+	measures := Measures{Success: 1, Probes: w.success.weight, Handshakes: w.passive.handshakes(now)}
 	if w.success.weight > 0 {
 		measures.Success = w.success.mean(0)
+	}
+	if w.latency.logs.weight >= enoughProbes {
+		measures.Latency = w.latency.mean()
 	}
 	measures.NotProbed, measures.Load, measures.LoadError = w.problem, w.load.report, w.load.problem
 	return measures

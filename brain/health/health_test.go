@@ -222,6 +222,23 @@ func TestSlowIsNotDown(t *testing.T) {
 	}
 }
 
+// A probe or two that took long are no reason to move traffic.
+func TestFewProbesSayNothingOfLatency(t *testing.T) {
+	run(t, target, func(n *network, m monitor, verdicts chan Verdict) {
+		n.always(after(time.Millisecond))
+		for i := 1; i <= 6; i++ {
+			for len(n.seen()) < i {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(2 * time.Millisecond)
+			_, measures := m.Look("a")
+			if known := measures.Latency > 0; measures.Probes == 0 || known != (measures.Probes >= enoughProbes) || i == 6 && !known {
+				t.Errorf("after %d probes: %+v", i, measures)
+			}
+		}
+	})
+}
+
 // A host that does not accept connections any more is given less time than a server that does not answer on one.
 func TestHostThatAcceptsNothing(t *testing.T) {
 	fast, _ := ProfileFast.Timing()

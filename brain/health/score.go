@@ -24,8 +24,10 @@ const (
 	slowFactor = 2.0
 	// Latencies up to about this are no reason to move traffic, whatever the proportion.
 	slowFloor = time.Millisecond
-	// So many samples at least make a latency, or a share of failed handshakes, comparable.
+	// So many samples at least make the time of handshakes, or the share of those that failed, comparable.
 	enough = 8.0
+	// The same for the latency of probes, which are fewer: one that took long is no reason to move traffic.
+	enoughProbes = 3.0
 	// Failed handshakes are counted as if so many good ones had been there besides: one that fails among few says little.
 	priorHandshakes = 5.0
 	// A backend that says it is fully loaded keeps this share of its weight.
