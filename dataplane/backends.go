@@ -104,10 +104,14 @@ func (d *Dataplane) setServing(index uint32, serving bool) {
 func (d *Dataplane) useHop(address netip.Addr, index uint32, watch func(netip.Addr) *nexthop.Hop) {
 	users := d.hops[address]
 	if users == nil {
-		users = &hopUsers{hop: watch(address)}
+		users = &hopUsers{}
 		d.hops[address] = users
 	}
 	users.indices = append(users.indices, index)
+	if hop := watch(address); hop != users.hop {
+		d.followHop(users, hop) // of the others too: nobody had looked before
+		return
+	}
 	d.writeHop(index, users.hop)
 }
 

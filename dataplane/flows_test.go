@@ -315,6 +315,23 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// Adopted next hops are looked up later, but not those that a new backend needs at once.
+func TestNewBackendAtAdoptedAddress(t *testing.T) {
+	options := testOptions(t)
+	h := newTestHost(t, options)
+	h.set(t, udpService(servers(numbers(11, 61), 100)...))
+	must(t, h.Close())
+	for range 10 {
+		adopted := &testHost{Dataplane: openTest(t, options), namespace: h.namespace, clients: h.clients, servers: h.servers}
+		must(t, adopted.SetService(oneBackend(ProtocolUDP, "192.0.2.101", ModeL2, "198.51.100.50", 80)))
+		if got := adopted.backendOf(t, fromClient(ProtocolUDP, client4, "192.0.2.101")); got != addr("198.51.100.50") {
+			t.Errorf("the packet went to %s", got)
+		}
+		must(t, adopted.RemoveService(ServiceKey{Address: addr("192.0.2.101"), Port: 80, Protocol: ProtocolUDP}))
+		must(t, adopted.Close())
+	}
+}
+
 // What is pinned with other limits is not adopted by halves.
 func TestAdoptOtherLimits(t *testing.T) {
 	options := testOptions(t)

@@ -318,7 +318,7 @@ func (d *Dataplane) copyStatus(key ServiceKey) (status ServiceStatus, indices []
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	st := d.state[key]
-	if st == nil || d.slots.isClosed() { // closed
+	if st == nil || d.slots.isClosed() {
 		return status, nil, nil, false
 	}
 	for _, set := range st.sets {

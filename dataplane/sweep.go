@@ -223,7 +223,7 @@ func forget[K, V comparable](s *sweep, f flows[K, V], keys []K, values []V, chos
 // finish ends what can end. d.mu must be held.
 func (s *sweep) finish(counted bool) {
 	d := s.dataplane
-	if d.slots.isClosed() { // closed
+	if d.slots.isClosed() {
 		return
 	}
 	for _, st := range d.state {
