@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 	"github.com/sluicelb/sluice/dataplane"
 )
 
-// Everything in the status that changes is a metric.
+// Everything in the status that changes is a metric, and every metric is in the documentation.
 func TestStatusAsMetrics(t *testing.T) {
 	status := Status{
 		Version:  "1.2.3",
@@ -83,6 +84,16 @@ func TestStatusAsMetrics(t *testing.T) {
 	slices.Sort(want)
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("metrics differ (-want +got):\n%s", difference)
+	}
+	docs, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range got {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "sluice_"), "{")
+		if name, _, _ = strings.Cut(name, " "); !strings.Contains(string(docs), "`"+name+"`") {
+			t.Errorf("docs/operations.md does not name the metric %s", name)
+		}
 	}
 }
 
