@@ -104,12 +104,12 @@ func (d *Dataplane) setServing(index uint32, serving bool) {
 func (d *Dataplane) useHop(address netip.Addr, index uint32, watch func(netip.Addr) *nexthop.Hop) {
 	users := d.hops[address]
 	if users == nil {
-		users = &hopUsers{}
+		users = &hopUsers{hop: watch(address)}
 		d.hops[address] = users
 	}
 	users.indices = append(users.indices, index)
-	if hop := watch(address); hop != users.hop {
-		d.followHop(users, hop) // of the others too: nobody had looked before
+	if users.hop.Pending {
+		d.followHop(users, watch(address)) // nobody has looked, perhaps
 		return
 	}
 	d.writeHop(index, users.hop)
