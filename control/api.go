@@ -77,6 +77,7 @@ func (d *Daemon) handler() http.Handler {
 	d.registerState(api)
 	d.registerTraces(api)
 	d.registerEvents(api)
+	d.registerHistory(api)
 	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
 	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux

@@ -175,9 +175,10 @@ func (c *Client) stream(ctx context.Context, path string, query url.Values) (io.
 	return response.Body, nil
 }
 
+// newRequest sends a body as JSON; one that is an io.Reader is sent as it is.
 func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
-	var reader io.Reader
-	if body != nil {
+	reader, raw := body.(io.Reader)
+	if body != nil && !raw {
 		data, err := json.Marshal(body)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -188,7 +189,10 @@ func newRequest(ctx context.Context, method, path string, body any) (*http.Reque
 	if err != nil {
 		return nil, err
 	}
-	if body != nil {
+	switch {
+	case raw:
+		request.Header.Set("Content-Type", "application/octet-stream")
+	case body != nil:
 		request.Header.Set("Content-Type", "application/json")
 	}
 	return request, nil

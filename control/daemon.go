@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicelb/sluice/brain/health"
+	"github.com/sluicelb/sluice/brain/history"
 	"github.com/sluicelb/sluice/dataplane"
 )
 
@@ -30,11 +31,19 @@ type Daemon struct {
 	store      *Store
 	dataplane  *dataplane.Dataplane
 	reconciler *reconciler
+	history    *history.History
+	sampler    *sampler
+}
+
+// Options are what is not configured.
+type Options struct {
+	Version string
+	Minute  time.Duration // of the history; 0 is a minute, and everything else for tests
 }
 
 // Run is the daemon. It returns nil after ctx has ended, and leaves the kernel forwarding as it was then.
-func Run(ctx context.Context, config Config, version string) error {
-	d := &Daemon{config: config, version: version, started: time.Now(), level: new(slog.LevelVar)}
+func Run(ctx context.Context, config Config, o Options) error {
+	d := &Daemon{config: config, version: o.Version, started: time.Now(), level: new(slog.LevelVar)}
 	d.level.Set(config.Log.Level.slog())
 	d.log = config.Log.logger(d.level)
 	d.rules = rules{defaults: config.Defaults, limits: config.Limits, exec: config.Probes.Exec}
@@ -45,6 +54,9 @@ func Run(ctx context.Context, config Config, version string) error {
 		return err
 	}
 	defer d.store.Close()
+	if d.history, err = history.Open(d.store.db, history.Options{Step: o.Minute, Logger: d.log}); err != nil {
+		return err
+	}
 	listener, err := config.API.listen()
 	if err != nil {
 		return err
@@ -63,6 +75,8 @@ func Run(ctx context.Context, config Config, version string) error {
 	defer d.dataplane.Close()
 	d.reconciler = newReconciler(d.dataplane, config, d.log, health.Options[target]{})
 	d.reconciler.want(d.store.Manifest())
+	d.sampler = d.newSampler()
+	d.sampler.begin()
 	return d.serve(ctx, listener, metrics)
 }
 
@@ -134,7 +148,8 @@ func (d *Daemon) attach(name string) error {
 func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { d.reconciler.run(ctx); return nil })
-	group.Go(func() error { return d.dataplane.Signals(ctx, d.reconciler.passive) })
+	group.Go(func() error { d.sampler.run(ctx); return nil })
+	group.Go(func() error { return d.dataplane.Signals(ctx, d.signal) })
 	group.Go(func() error { d.keepAttached(ctx); return nil })
 	group.Go(func() error { return serveHTTP(ctx, listener, d.handler()) })
 	if metrics != nil {
@@ -149,6 +164,12 @@ func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) erro
 	err := group.Wait()
 	d.log.Info("stopped; packets keep flowing as they did (`sluice unload` ends that)")
 	return err
+}
+
+// signal takes what the kernel saw of a connection.
+func (d *Daemon) signal(s dataplane.Signal) {
+	d.reconciler.passive(s)
+	d.sampler.signal(s)
 }
 
 // drainTime is how long calls may take to end when the daemon stops.

@@ -112,6 +112,16 @@ func (g groups) wait() bool {
 	return false
 }
 
+// up counts the backends of a service that are up.
+func (r *reconciler) up(s *Service) (up int) {
+	for _, d := range r.evaluate(s).backends {
+		if d.State == StateUp {
+			up++
+		}
+	}
+	return up
+}
+
 // measures returns what is known of the health of a backend.
 func (r *reconciler) measures(s *Service, b *Backend) health.Measures {
 	_, m := r.monitor.Look(target{s.Key(), b.place()})

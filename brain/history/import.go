@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -11,81 +12,82 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Imported says what Import took over.
+// Imported says what an Import takes over.
 type Imported struct {
-	Columns []string      `json:"columns" nullable:"false"`
-	Step    time.Duration `json:"step-ns" doc:"From row to row"`
-	Minutes int           `json:"minutes" doc:"That were written"`
-	From    time.Time     `json:"from" doc:"The first of them"`
-	To      time.Time     `json:"to" doc:"The last of them"`
-	Outside int           `json:"outside" doc:"Rows that were left out, since they are older than 90 days or in the future"`
+	Columns []string  `json:"columns" nullable:"false"`
+	Step    float64   `json:"step-seconds" doc:"From row to row"`
+	Minutes int       `json:"minutes" doc:"That are known then"`
+	From    time.Time `json:"from" doc:"The first of them"`
+	To      time.Time `json:"to" doc:"The last of them"`
+	Outside int       `json:"outside" doc:"Rows that are left out, since they are older than 90 days or in the future"`
 }
 
-// Import takes over what r holds, as CSV or an answer of Prometheus (see ReadCSV), and replaces what was known of the same
-// minutes; of a bad file nothing. The named column becomes the new flows. Without a name those columns are
-// taken that are called as they are here, such as what WriteCSV wrote, and if there are none the first one as new flows.
+// Import is what was read of a file.
+type Import struct {
+	Imported
+	minutes []int64 // in order
+	rows    map[int64]*Row
+}
+
+// Parse reads CSV or an answer of Prometheus, see ReadCSV, to be imported. The named column becomes the new flows. Without a
+// name those columns are taken that are called as they are here, such as what CSV wrote, and if there are none the
+// first one as new flows.
 //
 // The rows' own step is the median of their distances. Where that is longer than a minute counts are spread evenly over its
 // minutes, and levels are the same in all of them. Where it is shorter counts add up and levels are averaged; of a minute
 // with less than half of its rows nothing is known, and what is missing of others is made up for.
-func (h *History) Import(service string, r io.Reader, column string, now time.Time) (Imported, error) {
+func (h *History) Parse(r io.Reader, column string, now time.Time) (*Import, error) {
 	t, err := readTable(r)
 	if err != nil {
-		return Imported{}, err
+		return nil, err
 	}
 	chosen, err := t.chosen(column)
 	if err != nil {
-		return Imported{}, err
+		return nil, err
 	}
 	if len(t.times) == 0 {
-		return Imported{}, errors.New("there are no rows")
+		return nil, errors.New("there are no rows")
 	}
-	result := Imported{Step: t.step(h.step)}
+	step := t.step(h.step)
+	i := &Import{Imported: Imported{Step: step.Seconds()}, rows: make(map[int64]*Row)}
 	for _, c := range chosen {
-		result.Columns = append(result.Columns, c.to.String())
+		i.Columns = append(i.Columns, c.to.String())
+		h.spread(t, c, step, i.rows)
 	}
 	earliest, latest := h.minute(now.Add(-Retention)), h.minute(now)
-	rows := make(map[int64]*Row)
-	for _, c := range chosen {
-		h.spread(t, c, result.Step, rows)
-	}
-	result.Outside = t.outside(h.start(earliest), h.start(latest+1))
-	for minute, row := range rows {
+	i.Outside = t.outside(h.start(earliest), h.start(latest+1))
+	for minute, row := range i.rows {
 		if minute < earliest || minute > latest || !row.Known() {
-			delete(rows, minute)
+			delete(i.rows, minute)
 		}
 	}
-	if len(rows) == 0 {
-		return Imported{}, fmt.Errorf("no row is of the last %d days, which are all that is kept", int(Retention.Hours()/24))
+	i.minutes = slices.Sorted(maps.Keys(i.rows))
+	i.Minutes = len(i.minutes)
+	if i.Minutes == 0 {
+		return nil, fmt.Errorf("no row is of the last %d days, which are all that is kept", int(Retention.Hours()/24))
 	}
-	minutes := sortedKeys(rows)
-	result.Minutes, result.From, result.To = len(minutes), h.start(minutes[0]), h.start(minutes[len(minutes)-1])
-	return result, h.update(func(bucket *bolt.Bucket) error { return h.replace(bucket, service, minutes, rows) })
+	i.From, i.To = h.start(i.minutes[0]), h.start(i.minutes[i.Minutes-1])
+	return i, nil
 }
 
-func sortedKeys(rows map[int64]*Row) []int64 {
-	keys := make([]int64, 0, len(rows))
-	for k := range rows {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// replace puts rows by hours, since each block is written as a whole.
-func (h *History) replace(bucket *bolt.Bucket, service string, minutes []int64, rows map[int64]*Row) error {
-	for len(minutes) > 0 {
-		hour, place := split(minutes[0])
-		first, run := minutes[0], slices.Repeat([]Row{absent}, blockMinutes-place)
-		for len(minutes) > 0 && minutes[0] < (hour+1)*blockMinutes {
-			run[minutes[0]-first] = *rows[minutes[0]]
-			minutes = minutes[1:]
+// Import replaces what is known of a service by what was read, minute by minute and column by column, all or nothing.
+func (h *History) Import(service string, i *Import) error {
+	return h.update(func(bucket *bolt.Bucket) error {
+		for minutes := i.minutes; len(minutes) > 0; {
+			first, run := minutes[0], []Row(nil)
+			hour, _ := split(first)
+			for ; len(minutes) > 0 && minutes[0] < (hour+1)*blockMinutes; minutes = minutes[1:] {
+				for int64(len(run)) < minutes[0]-first {
+					run = append(run, absent)
+				}
+				run = append(run, *i.rows[minutes[0]])
+			}
+			if err := h.put(bucket, service, first, run, replacing); err != nil {
+				return err
+			}
 		}
-		if err := h.put(bucket, service, first, run, replacing); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // choice is a column of a table and what it becomes.

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// importText imports as the API does.
+func importText(h *History, service, text, column string) (Imported, error) {
+	i, err := h.Parse(strings.NewReader(text), column, later)
+	if err != nil {
+		return Imported{}, err
+	}
+	return i.Imported, h.Import(service, i)
+}
 
 // later is the present of these tests.
 var later = noon.Add(time.Hour)
@@ -42,7 +52,7 @@ func TestImport(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := testHistory(t)
-			if _, err := h.Import("web", strings.NewReader(c.text), "", later); err != nil {
+			if _, err := importText(h, "web", c.text, ""); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, text(t, h, "web", noon, 6), c.want)
@@ -54,9 +64,9 @@ func TestImport(t *testing.T) {
 func TestImportReplaces(t *testing.T) {
 	h := testHistory(t)
 	record(t, h, noon, 1, 2, 3)
-	result, err := h.Import("web", strings.NewReader(csvOf("t,backends,new-flows", 2*time.Minute, "3,20", ",8")), "", later)
+	result, err := importText(h, "web", csvOf("t,backends,new-flows", 2*time.Minute, "3,20", ",8"), "")
 	must(t, err)
-	want := Imported{Columns: []string{"new-flows", "backends"}, Step: 2 * time.Minute, Minutes: 4, From: noon, To: noon.Add(3 * time.Minute)}
+	want := Imported{Columns: []string{"new-flows", "backends"}, Step: 120, Minutes: 4, From: noon, To: noon.Add(3 * time.Minute)}
 	if diff := cmp.Diff(want, result); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -73,7 +83,7 @@ func TestImportRefuses(t *testing.T) {
 	h := testHistory(t)
 	old := noon.Add(-Retention - 2*time.Hour)
 	mixed := fmt.Sprintf("t,v\n%d,1\n%d,2\n%d,3\n", old.Unix(), noon.Unix(), later.Add(time.Hour).Unix())
-	result, err := h.Import("web", strings.NewReader(mixed), "v", later)
+	result, err := importText(h, "web", mixed, "v")
 	must(t, err)
 	if result.Outside != 2 || text(t, h, "web", noon, 1) == "-" {
 		t.Errorf("%+v", result)
@@ -84,12 +94,12 @@ func TestImportRefuses(t *testing.T) {
 		csvOf("t,v", time.Minute, "7", "8", "many"):                `line 4: v: "many" is no number`,
 		csvOf("t,v", time.Minute, "7", "8") + noon.String() + ",1": "line 4: ",
 	} {
-		if _, err := h.Import("dns", strings.NewReader(in), "", later); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := importText(h, "dns", in, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", in, err, want)
 		}
 	}
 	expect(t, text(t, h, "dns", noon, 2), "- -")
-	if _, err := h.Import("web", strings.NewReader(mixed), "w", later); err == nil {
+	if _, err := importText(h, "web", mixed, "w"); err == nil {
 		t.Error("there is a column w")
 	}
 }
@@ -111,17 +121,19 @@ func TestExport(t *testing.T) {
 		t.Fatalf("%d points", len(points))
 	}
 	var file bytes.Buffer
-	out := NewCSV(&file)
+	out := bufio.NewWriter(&file)
+	csv := NewCSV(out)
 	for _, p := range points {
 		data, err := json.Marshal(p)
 		must(t, err)
 		var again Point
 		must(t, json.Unmarshal(data, &again))
-		out.Write(again)
+		csv.Write(again)
 	}
 	must(t, out.Flush())
-	_, err = h.Import("copy", &file, "", noon.Add(5*time.Hour))
+	i, err := h.Parse(&file, "", noon.Add(5*time.Hour))
 	must(t, err)
+	must(t, h.Import("copy", i))
 	copied, err := h.Points("copy", noon, noon.Add(4*time.Hour))
 	must(t, err)
 	if diff := cmp.Diff(fmt.Sprint(points), fmt.Sprint(copied)); diff != "" {

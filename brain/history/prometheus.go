@@ -58,7 +58,7 @@ func readPrometheus(r io.Reader) (*table, error) {
 	case answer.Data.Type != "matrix":
 		return nil, fmt.Errorf("the result is a %q: query_range answers with the matrix that is asked for", answer.Data.Type)
 	}
-	t := new(table)
+	t := &table{equals: true}
 	rows := make(map[time.Time][]float64)
 	for i, series := range answer.Data.Result {
 		t.names = append(t.names, series.name())

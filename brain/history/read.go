@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -37,6 +38,7 @@ func ReadCSV(r io.Reader, column string) (times []time.Time, values []float64, e
 // table is numbers over time.
 type table struct {
 	names   []string
+	equals  bool        // none of the columns is the first by right
 	times   []time.Time // rising
 	columns [][]float64 // as many as names, each as long as times; NaN is absent
 }
@@ -69,7 +71,7 @@ func uncompressed(r io.Reader) (*bufio.Reader, error) {
 	return text, nil
 }
 
-// pick returns the index of a column, by default the first one.
+// pick returns the index of a column; without a name the first one, but of Prometheus' series the only one.
 func (t *table) pick(name string) (int, error) {
 	i := slices.Index(t.names, name)
 	switch {
@@ -78,7 +80,9 @@ func (t *table) pick(name string) (int, error) {
 	case name != "":
 		return 0, fmt.Errorf("there is no column %q: there are %s", name, strings.Join(t.names, ", "))
 	case len(t.names) == 0:
-		return 0, fmt.Errorf("there are no values: a second column is missing")
+		return 0, errors.New("there are no values: a second column is missing")
+	case t.equals && len(t.names) > 1:
+		return 0, fmt.Errorf("there are several series: name one of %s, or ask for their sum", strings.Join(t.names, ", "))
 	}
 	return 0, nil
 }

@@ -126,9 +126,10 @@ func TestReadPrometheus(t *testing.T) {
 
 func TestReadPrometheusErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"status":"error","error":"out of memory"}`:           `status "error" out of memory`,
-		`{"status":"success","data":{"resultType":"vector"}}`:  "query_range",
-		`{"status":"success","data":{"resultType":"matrix"}}`:  "there are no values",
+		`{"status":"error","error":"out of memory"}`:          `status "error" out of memory`,
+		`{"status":"success","data":{"resultType":"vector"}}`: "query_range",
+		`{"status":"success","data":{"resultType":"matrix"}}`: "there are no values",
+		rangeJSON: `there are several series: name one of requests{job="a"}, {instance="x",job="b"}`,
 		`{"status":"success","data":{"resultType":"matrix",`:   "reading Prometheus' answer",
 		strings.Replace(rangeJSON, `"2"`, `"-2"`, 1):           `"-2" is no number of 0 or more`,
 		strings.Replace(rangeJSON, `1769850060,"2"`, `"2"`, 1): `is no pair [time, value]`,

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +24,7 @@ func (p Point) MarshalJSON() ([]byte, error) {
 	for c, v := range p.Row {
 		if v == v {
 			text = fmt.Appendf(text, `,"%s":`, Column(c))
-			text = strconv.AppendFloat(text, float64(v), 'g', -1, 32)
+			text = strconv.AppendFloat(text, float64(v), 'f', -1, 32)
 		}
 	}
 	return append(text, '}'), nil
@@ -66,12 +65,11 @@ func (h *History) Points(service string, from, to time.Time) ([]Point, error) {
 	return points, nil
 }
 
-// CSV writes points as CSV, with a header, which ReadCSV and Import read.
+// CSV writes points as CSV, with a header, which ReadCSV and Import read. The writer's Flush tells of errors.
 type CSV struct{ out *bufio.Writer }
 
-// NewCSV writes the header. Errors of the writer are told by Flush.
-func NewCSV(w io.Writer) CSV {
-	out := bufio.NewWriter(w)
+// NewCSV writes the header.
+func NewCSV(out *bufio.Writer) CSV {
 	fmt.Fprintln(out, "timestamp,"+strings.Join(columnNames[:], ","))
 	return CSV{out}
 }
@@ -85,8 +83,5 @@ func (c CSV) Write(p Point) {
 			line = strconv.AppendFloat(line, float64(v), 'f', -1, 32)
 		}
 	}
-	_, _ = c.out.Write(append(line, '\n')) // Flush tells
+	_, _ = c.out.Write(append(line, '\n')) // its Flush tells
 }
-
-// Flush writes what waits, and returns the first error of all writing.
-func (c CSV) Flush() error { return c.out.Flush() }

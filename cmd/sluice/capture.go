@@ -50,9 +50,7 @@ A program that shows packets runs meanwhile; without a capture there is nothing 
 		},
 	}
 	cmd.Flags().StringVar(&request.Service, "service", "", "only packets of a `SERVICE`, by name or address")
-	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		return c.completeService(cmd, nil, prefix)
-	})
+	c.completeServiceFlag(cmd)
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "only packets that end for a `REASON` of status --reasons, or as to_backend or to_client")
 	completeFlag(cmd, "reason")
 	cmd.Flags().Func("every", "one of `N` packets, by chance", func(text string) error {

@@ -95,7 +95,7 @@ func (s *session) note(text string) { s.transcript.WriteString(text) }
 var (
 	goVersion = regexp.MustCompile(`go1[^"\s,]+`)
 	platform  = regexp.MustCompile(`linux/[a-z0-9]+`)
-	eventTime = regexp.MustCompile(`(?m)^[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}\.[0-9]{3}|[0-9-]{10}T[0-9:]{8}[0-9.]*(Z|[+-][0-9:]{5})`)
+	eventTime = regexp.MustCompile(`(?m)^[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}\.[0-9]{3}|[0-9-]{10}T[0-9:]{8}[0-9.]*(Z|[+-][0-9:]{5})|^[0-9-]{10} [0-9:]{5}\b`)
 )
 
 // golden compares the transcript with the test's file in testdata.

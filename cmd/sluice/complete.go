@@ -29,6 +29,14 @@ func (c *cli) completeService(cmd *cobra.Command, args []string, _ string) (name
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeServiceFlag offers the services for the flag --service.
+func (c *cli) completeServiceFlag(cmd *cobra.Command) {
+	// It fails only for an unknown flag or a second registration.
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return c.completeService(cmd, nil, prefix)
+	})
+}
+
 // completeBackend offers the services for the first argument and that one's backends for the second.
 func (c *cli) completeBackend(cmd *cobra.Command, args []string, prefix string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 	if len(args) != 1 {

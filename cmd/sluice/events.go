@@ -49,8 +49,6 @@ services that are in panic. The daemon keeps the latest 10,000 of these events w
 		return nil
 	})
 	cmd.Flags().StringVar(&request.Service, "service", "", "only those of a `SERVICE`, by name or address")
-	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		return c.completeService(cmd, nil, prefix)
-	})
+	c.completeServiceFlag(cmd)
 	return outputFlag(cmd, "text", formatJSON)
 }

@@ -40,6 +40,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newExportCommand(c),
 		newStatusCommand(c),
 		newEventsCommand(c),
+		newHistoryCommand(c),
 		newDoctorCommand(c),
 		newTraceCommand(c),
 		newCaptureCommand(c),

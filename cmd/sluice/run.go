@@ -43,7 +43,7 @@ and leaves it there when it ends: packets keep flowing. ` + "`sluice unload`" + 
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(garbagePercent)
 			}
-			return control.Run(cmd.Context(), config, version)
+			return control.Run(cmd.Context(), config, control.Options{Version: version})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", defaultConfig, "configuration, a `FILE` in YAML")
