@@ -20,7 +20,7 @@ const pointTime = "time"
 
 // MarshalJSON returns an object with the time and what is known, by the columns' names.
 func (p Point) MarshalJSON() ([]byte, error) {
-	text := fmt.Appendf(nil, `{"%s":"%s"`, pointTime, p.Time.Format(time.RFC3339))
+	text := fmt.Appendf(nil, `{"%s":"%s"`, pointTime, p.Time.Format(time.RFC3339Nano))
 	for c, v := range p.Row {
 		if v == v {
 			text = fmt.Appendf(text, `,"%s":`, Column(c))
@@ -76,7 +76,7 @@ func NewCSV(out *bufio.Writer) CSV {
 
 // Write writes one point; what is absent is empty.
 func (c CSV) Write(p Point) {
-	line := p.Time.AppendFormat(nil, time.RFC3339)
+	line := p.Time.AppendFormat(nil, time.RFC3339Nano)
 	for _, v := range p.Row {
 		line = append(line, ',')
 		if v == v {

@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, victim(pins))
 		os.Exit(1)
 	}
+	if config := os.Getenv(hastyConfig); config != "" {
+		fmt.Fprintln(os.Stderr, hasty(config))
+		os.Exit(1)
+	}
 	os.Exit(testMain(m))
 }
 
@@ -139,6 +143,13 @@ func backend6(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:d
 // startDaemon writes the configuration, once, and starts the daemon.
 func (s *site) startDaemon(t *testing.T) {
 	t.Helper()
+	s.configure(t)
+	s.launch(t, nil, binary, "run", "--config", s.config)
+}
+
+// configure writes the configuration, once.
+func (s *site) configure(t *testing.T) {
+	t.Helper()
 	if s.config == "" {
 		folder := t.TempDir()
 		s.pins = fmt.Sprintf("/sys/fs/bpf/sluice-integration-%d-%d", os.Getpid(), time.Now().UnixNano())
@@ -155,7 +166,12 @@ metrics: {address: "127.0.0.1:9433"}
 limits: {services: 64, backends: 4096, slots: 1048576, flows: 65536}
 `, s.pins, filepath.Join(folder, "sluice.db"), socket), 0o600))
 	}
-	daemon, err := s.balancer.Command(t.Context(), binary, "run", "--config", s.config)
+}
+
+// launch starts a daemon by the configuration, and waits until it answers.
+func (s *site) launch(t *testing.T, environment []string, command ...string) {
+	t.Helper()
+	daemon, err := s.balancer.CommandWith(t.Context(), environment, command[0], command[1:]...)
 	must(t, err)
 	s.daemon = daemon
 	t.Cleanup(func() {
