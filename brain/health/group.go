@@ -84,12 +84,32 @@ type membership struct {
 	wish     State     // when last decided about
 	lost     bool      // it was down by the verdict then
 	healthy  bool      // by the verdict, when last looked at
-	fails    int       // times it went down that are not forgotten
-	failed   time.Time // the latest of them
-	held     time.Time // it stays down until then though it is up
-	ejected  time.Time // it is out until then for its handshakes
-	ejects   int       // how often, for the next one's length
 	back     time.Time // when its slow start began, zero: it has its full weight
+	*trouble           // nil: it never had any, as nearly all of very many; see past
+}
+
+// trouble is what a member had.
+type trouble struct {
+	fails   int       // times it went down that are not forgotten
+	failed  time.Time // the latest of them
+	held    time.Time // it stays down until then though it is up
+	ejected time.Time // it is out until then for its handshakes
+	ejects  int       // how often, for the next one's length
+}
+
+// past returns the trouble that a member had, to be read.
+func (s *membership) past() trouble {
+	if s.trouble == nil {
+		return trouble{}
+	}
+	return *s.trouble
+}
+
+// suffer makes room for trouble that a member has.
+func (s *membership) suffer() {
+	if s.trouble == nil {
+		s.trouble = new(trouble)
+	}
 }
 
 // Panicked says that too few backends are up, so that all are used.
@@ -183,6 +203,7 @@ func (g *Group[K]) keep(members []Member[K], now time.Time, fresh bool) {
 func (s *membership) follow(up bool, damping time.Duration, now time.Time) {
 	switch {
 	case s.healthy && !up:
+		s.suffer()
 		if now.Sub(s.failed) > 2*dampingFactor*damping {
 			s.fails = 0
 		}
@@ -190,11 +211,11 @@ func (s *membership) follow(up bool, damping time.Duration, now time.Time) {
 		s.failed, s.back = now, time.Time{}
 	case !s.healthy && up:
 		s.back = now
-		if s.fails > 1 && damping > 0 {
-			s.held = s.failed.Add(backOff(damping, s.fails-1, dampingFactor*damping))
+		if past := s.past(); past.fails > 1 && damping > 0 {
+			s.held = past.failed.Add(backOff(damping, past.fails-1, dampingFactor*damping))
 		}
-		if s.held.After(now) {
-			s.back = s.held
+		if held := s.past().held; held.After(now) {
+			s.back = held
 		}
 	}
 	s.healthy = up
@@ -207,7 +228,8 @@ func backOff(first time.Duration, times int, limit time.Duration) time.Duration 
 
 // usable says that a backend could take new flows now.
 func (s *membership) usable(now time.Time) bool {
-	return s.healthy && !s.held.After(now) && !s.ejected.After(now)
+	past := s.past()
+	return s.healthy && !past.held.After(now) && !past.ejected.After(now)
 }
 
 // inUse counts the members wished up that take new flows now.
@@ -223,7 +245,7 @@ func (g *Group[K]) eject(members []Member[K], policy Policy, peers Peers, now ti
 	most := max(1, int(policy.MaxEjected*float64(len(members))))
 	out := 0
 	for _, m := range members {
-		out += oneIf(g.members[m.Key].ejected.After(now))
+		out += oneIf(g.members[m.Key].past().ejected.After(now))
 	}
 	left := g.inUse(members, now)
 	for _, m := range members {
@@ -234,6 +256,7 @@ func (g *Group[K]) eject(members []Member[K], policy Policy, peers Peers, now ti
 		if policy.MaxEjected == 0 || out >= most || left <= policy.Minimum {
 			return
 		}
+		s.suffer()
 		if now.Sub(s.ejected) > 2*dampingFactor*ejectionPause {
 			s.ejects = 0
 		}
@@ -278,19 +301,20 @@ func (g *Group[K]) shouldPanic(members []Member[K], policy Policy, joined map[K]
 // decide returns the state of a member and its cause.
 func (s *membership) decide(wish State, verdict Verdict, report load.Report, joined bool, now time.Time) Decision {
 	const clock = "15:04:05"
+	past := s.past()
 	switch {
 	case wish == Down:
 		return Decision{State: Down, Cause: "as wished"}
 	case !verdict.Up:
 		return Decision{State: Down, Cause: verdict.Cause}
-	case s.held.After(now):
-		return Decision{State: Down, Cause: fmt.Sprintf("held back until %s: failed %d times", s.held.Format(clock), s.fails)}
+	case past.held.After(now):
+		return Decision{State: Down, Cause: fmt.Sprintf("held back until %s: failed %d times", past.held.Format(clock), past.fails)}
 	case wish == Draining:
 		return Decision{State: Draining, Cause: "as wished"}
 	case report.Drains():
 		return Decision{State: Draining, Cause: "its agent says " + report.String()}
-	case s.ejected.After(now):
-		return Decision{State: Draining, Cause: fmt.Sprintf("ejected until %s: its handshakes fail, others' do not", s.ejected.Format(clock))}
+	case past.ejected.After(now):
+		return Decision{State: Draining, Cause: fmt.Sprintf("ejected until %s: its handshakes fail, others' do not", past.ejected.Format(clock))}
 	case wish == Standby && !joined:
 		return Decision{State: Standby, Cause: "as wished"}
 	case wish == Standby:
