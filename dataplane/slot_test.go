@@ -37,3 +37,22 @@ func TestSlotsAreLetGo(t *testing.T) {
 		}
 	}
 }
+
+// What packets noted in the table before is brought along where its slot was in transition; elsewhere its tick may be of any time.
+func TestTicksAreMerged(t *testing.T) {
+	h := newTestHost(t, testOptions(t))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	old, _ := h.regions.take(3)
+	table, _ := h.regions.take(3)
+	const now = 31000
+	before, after := h.slots.of(old), h.slots.of(table)
+	before[0], before[1], before[2] = newSlot(1, 2).at(now+5), newSlot(1, 0).at(now+30000), newSlot(1, 2).at(now-5)
+	for i := range after {
+		after[i] = newSlot(3, 2).at(now)
+	}
+	h.mergeTicks(old, table)
+	if got := [3]uint16{after[0].seen(), after[1].seen(), after[2].seen()}; got != [3]uint16{now + 5, now, now} {
+		t.Errorf("the ticks are %v", got)
+	}
+}

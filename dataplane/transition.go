@@ -193,15 +193,17 @@ func (d *Dataplane) replaceTable(p *preparedTable) {
 	d.dropLostOwners(set, p.passage.kept)
 }
 
-// mergeTicks brings along what packets noted that saw the old table while it was replaced.
+// mergeTicks brings along what packets noted that saw the old table while it was replaced: in its slots in transition,
+// whose ticks the table has taken over. The tick of a stable slot says nothing.
 func (d *Dataplane) mergeTicks(old, table region) {
 	if d.slots.isClosed() || old.size != table.size {
 		return
 	}
 	before, after := d.slots.of(old), d.slots.of(table)
 	for i := range after {
-		if seen := before[i].load().seen(); int16(seen-after[i].load().seen()) > 0 {
-			after[i].note(seen)
+		was := before[i].load()
+		if was.previous() != 0 && int16(was.seen()-after[i].load().seen()) > 0 {
+			after[i].note(was.seen())
 		}
 	}
 }
