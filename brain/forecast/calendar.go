@@ -1,0 +1,42 @@
+package forecast
+
+import "time"
+
+// Calendar tells which days are unlike others. The zero value has UTC, no holidays, and offices open from 9 to 17 h.
+type Calendar struct {
+	Location *time.Location
+	Holidays map[Date]bool
+}
+
+// Date is a day of a calendar.
+type Date struct {
+	Year  int
+	Month time.Month
+	Day   int
+}
+
+// local returns a time as clocks show it there.
+func (c *Calendar) local(t time.Time) time.Time {
+	if c.Location == nil {
+		return t.UTC()
+	}
+	return t.In(c.Location)
+}
+
+// holiday says that the day of a local time is one.
+func (c *Calendar) holiday(local time.Time) bool {
+	if len(c.Holidays) == 0 {
+		return false
+	}
+	year, month, day := local.Date()
+	return c.Holidays[Date{year, month, day}]
+}
+
+// open says that offices usually are: from 9 to 17 h, Monday to Friday, but for holidays.
+func (c *Calendar) open(local time.Time) bool {
+	return local.Hour() >= 9 && local.Hour() < 17 && !weekend(local) && !c.holiday(local)
+}
+
+func weekend(local time.Time) bool {
+	return local.Weekday() == time.Saturday || local.Weekday() == time.Sunday
+}

@@ -1,0 +1,66 @@
+package forecast
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// modelMakers are the models in the order of reports; the baselines first.
+var modelMakers = []struct {
+	name   string
+	create func(Options) Model
+}{
+	{Naive, func(o Options) Model { return o.pointModel(simple{lastValue}) }},
+	{SeasonalNaive, func(o Options) Model { return o.pointModel(simple{sameTimeYesterday}) }},
+	{MovingAverage, func(o Options) Model { return o.pointModel(simple{recentMean}) }},
+	{Ridge, func(o Options) Model { return newDirect(o.Knots, func() *linear { return new(linear) }) }},
+}
+
+func (o Options) pointModel(p point) Model {
+	return &pointModel{point: p, path: make([]float64, o.Horizon)}
+}
+
+// AllModels are the names of all models, the baselines first.
+func AllModels() []string {
+	names := make([]string, len(modelMakers))
+	for i, m := range modelMakers {
+		names[i] = m.name
+	}
+	return names
+}
+
+// Options say what is forecast, and with what.
+type Options struct {
+	Horizon int      // steps ahead
+	Knots   []int    // the steps ahead that models on features learn and that are calibrated, rising; the last one is Horizon. nil is a few
+	Models  []string // nil is all; the baselines are always among them
+	Seed    uint64
+}
+
+// complete returns the options with defaults for what is absent.
+func (o Options) complete() (Options, error) {
+	if o.Horizon < 1 {
+		return o, fmt.Errorf("a horizon of %d steps is none: forecast at least one step", o.Horizon)
+	}
+	if o.Knots == nil {
+		o.Knots = knots(o.Horizon)
+	}
+	for _, name := range o.Models {
+		if !slices.Contains(AllModels(), name) {
+			return o, fmt.Errorf("model %q is not known (known: %s)", name, strings.Join(AllModels(), ", "))
+		}
+	}
+	return o, nil
+}
+
+// models creates the models that the options name.
+func (o Options) models() []*member {
+	var members []*member
+	for _, m := range modelMakers {
+		if o.Models == nil || slices.Contains(o.Models, m.name) || slices.Contains(Baselines(), m.name) {
+			members = append(members, &member{Name: m.name, Model: m.create(o)})
+		}
+	}
+	return members
+}
