@@ -14,6 +14,9 @@ var modelMakers = []struct {
 	{Naive, func(o Options) Model { return o.pointModel(simple{lastValue}) }},
 	{SeasonalNaive, func(o Options) Model { return o.pointModel(simple{sameTimeYesterday}) }},
 	{MovingAverage, func(o Options) Model { return o.pointModel(simple{recentMean}) }},
+	{HoltWinters, func(o Options) Model { return o.pointModel(new(holtWinters)) }},
+	{ARIMA, func(o Options) Model { return o.pointModel(new(arima)) }},
+	{Formula, func(o Options) Model { return o.pointModel(newFormula(o.Knots)) }},
 	{Ridge, func(o Options) Model { return newDirect(o.Knots, func() *linear { return new(linear) }) }},
 }
 
