@@ -18,6 +18,13 @@ var modelMakers = []struct {
 	{ARIMA, func(o Options) Model { return o.pointModel(new(arima)) }},
 	{Formula, func(o Options) Model { return o.pointModel(newFormula(o.Knots)) }},
 	{Ridge, func(o Options) Model { return newDirect(o.Knots, func() *linear { return new(linear) }) }},
+	{Boosting, func(o Options) Model {
+		return newDirect(o.Knots, func() *boosted { return &boosted{leaves: 31, seed: o.Seed} })
+	}},
+	{BoostingSmall, func(o Options) Model {
+		return newDirect(o.Knots, func() *boosted { return &boosted{leaves: 8, seed: o.Seed + 1} })
+	}},
+	{Forest, func(o Options) Model { return newDirect(o.Knots, func() *forest { return &forest{seed: o.Seed + 2} }) }},
 }
 
 func (o Options) pointModel(p point) Model {
