@@ -14,7 +14,7 @@ type Scores struct {
 	Coverage80        float64 `json:"coverage80"`         // share of values from the 10 to the 90 % quantile
 	ConfidentShare    float64 `json:"confident_share"`    // share of forecasts whose confidence was at least 0.8
 	ConfidentWithin10 float64 `json:"confident_within10"` // share of those within 10 %, 0 without any
-	Calibration       float64 `json:"calibration_error"`  // mean difference of confidence and outcome, by tenths of confidence
+	Calibration       float64 `json:"-"`                  // mean difference of confidence and outcome, by tenths of confidence
 	FitSeconds        float64 `json:"fit_seconds"`        // of the longest fit
 	PredictMS         float64 `json:"predict_ms"`         // mean time of a forecast of all steps
 }

@@ -23,6 +23,7 @@ func main() {
 		stderr:      os.Stderr,
 		interactive: term.IsTerminal(int(os.Stdin.Fd())),
 		terminal:    term.IsTerminal(int(os.Stdout.Fd())),
+		progress:    term.IsTerminal(int(os.Stderr.Fd())),
 	}
 	os.Exit(c.run(ctx, os.Args[1:]))
 }

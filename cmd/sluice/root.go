@@ -19,6 +19,7 @@ type cli struct {
 	stdout, stderr io.Writer
 	interactive    bool // stdin is a terminal
 	terminal       bool // stdout is a terminal
+	progress       bool // stderr is a terminal
 	socket         string
 	noColor        bool
 }
@@ -44,6 +45,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newDoctorCommand(c),
 		newTraceCommand(c),
 		newCaptureCommand(c),
+		newForecastCommand(c),
 		newLogLevelCommand(c),
 		newDecapCommand(c),
 		newUnloadCommand(c),
