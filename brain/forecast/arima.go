@@ -138,10 +138,10 @@ const (
 // fit estimates the parameters, and once a week chooses the orders.
 func (m *arima) fit(ctx context.Context, data *Data) error {
 	n, season := len(data.Values), data.Steps(Day)
-	if known(data.Values[max(n-season, 0):]) < 40 {
+	fresh := arima{Season: season, Begin: max(n-arimaDays*season, 0), Chosen: m.Chosen, Order: m.Order, X: m.X}
+	if known(data.Values[fresh.Begin:]) < 40 {
 		return ErrTooShort
 	}
-	fresh := arima{Season: season, Begin: max(n-arimaDays*season, 0), Chosen: m.Chosen, Order: m.Order, X: m.X}
 	w := fresh.learnFrom(data)
 	if m.filter == nil || n-m.Chosen >= 7*season {
 		if err := fresh.choose(ctx, w); err != nil {

@@ -22,7 +22,7 @@ type tally struct {
 const (
 	baselineCount = 3
 	weekPeriods   = 28 // of six hours
-	sharpness     = 8  // power of the error that a weight falls with; it works on very different traces, see docs/forecast.md
+	sharpness     = 24 // power of the error that a weight falls with, see docs/forecast.md
 	prior         = 24 // forecasts that a model counts to have been as good as the baseline in
 )
 
