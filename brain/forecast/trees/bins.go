@@ -48,8 +48,8 @@ func cut(x Matrix, rows []uint32, limit int) *binned {
 	return b
 }
 
-// edges returns the borders between classes of sorted numbers: between each two when they are few, and at their
-// quantiles otherwise, so that each class has about as many.
+// edges returns the borders between classes of sorted numbers: between each two when they are few, and at
+// their quantiles otherwise, so that each class has about as many.
 func edges(numbers []float32, limit int) []float32 {
 	distinct := slices.Compact(slices.Clone(numbers))
 	var found []float32
@@ -92,8 +92,8 @@ func (c *column) upper(class int) float32 {
 	return float32(math.Inf(1)) // only missing numbers go right
 }
 
-// between returns the class of the number that lies the given share of the way from the low end of one class to the top
-// of another, but not the last class: something must be right of it.
+// between returns the class of the number that lies the given share of the way from the low end of one class
+// to the top of another, but not the last class: something must be right of it.
 func (c *column) between(low, high uint8, share float64) uint8 {
 	from, to := c.low, c.top
 	if low > 0 {

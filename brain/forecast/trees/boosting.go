@@ -1,6 +1,7 @@
 package trees
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -8,8 +9,9 @@ import (
 	"slices"
 )
 
-// Boosting learns trees one after the other, each from what those before it got wrong (Friedman, "Greedy Function
-// Approximation: A Gradient Boosting Machine", Annals of Statistics 29, 2001). A zero field means its default.
+// Boosting learns trees one after the other, each from what those before it got wrong (Friedman, "Greedy
+// Function Approximation: A Gradient Boosting Machine", Annals of Statistics 29, 2001). A zero field means
+// its default.
 type Boosting struct {
 	Rounds   int     // trees; default 300
 	Leaves   int     // most leaves of a tree; those that gain most are divided first. Default 31
@@ -28,22 +30,13 @@ type Boosting struct {
 }
 
 func (b Boosting) complete() (Boosting, error) {
-	orInt := func(field *int, otherwise int) {
-		if *field == 0 {
-			*field = otherwise
-		}
-	}
-	orInt(&b.Rounds, 300)
-	orInt(&b.Leaves, 31)
-	orInt(&b.MinLeaf, 20)
-	orInt(&b.Bins, MaxBins)
-	orInt(&b.Patience, 10)
-	if b.Rate == 0 {
-		b.Rate = 0.05
-	}
-	if b.Features == 0 {
-		b.Features = 1
-	}
+	b.Rounds = cmp.Or(b.Rounds, 300)
+	b.Leaves = cmp.Or(b.Leaves, 31)
+	b.MinLeaf = cmp.Or(b.MinLeaf, 20)
+	b.Rate = cmp.Or(b.Rate, 0.05)
+	b.Bins = cmp.Or(b.Bins, MaxBins)
+	b.Features = cmp.Or(b.Features, 1)
+	b.Patience = cmp.Or(b.Patience, 10)
 	switch {
 	case b.Rounds < 0 || b.Leaves < 2 || b.MinLeaf < 1 || b.Patience < 1:
 		return b, fmt.Errorf("boosting cannot have %d rounds of %d leaves with %d rows and a patience of %d: "+
@@ -59,8 +52,8 @@ func (b Boosting) complete() (Boosting, error) {
 	return b, nil
 }
 
-// Fit learns from a table, the target of each row and, unless nil, the weight of each row. A row of weight 0 is left
-// out. It returns the context's error soon after that is done.
+// Fit learns from a table, the target of each row and, unless nil, the weight of each row. A row of weight 0
+// is left out. It returns the context's error soon after that is done.
 func (b Boosting) Fit(ctx context.Context, x Matrix, y, weights []float32) (*Ensemble, error) {
 	b, err := b.complete()
 	if err != nil {
@@ -121,7 +114,8 @@ func (c *course) run(ctx context.Context) (*Ensemble, error) {
 	return c.ensemble, nil
 }
 
-// round grows one tree along the gradient. Its leaves then get the value that makes the loss of their rows least.
+// round grows one tree along the gradient. Its leaves then get the value that makes the loss of their rows
+// least.
 func (c *course) round(g *bestFirst) {
 	for _, row := range c.rows {
 		weight := c.weights[row]
@@ -209,7 +203,8 @@ func (g *bestFirst) draw() {
 	}
 }
 
-// divide makes two branches of one. Only the smaller one's rows are counted: the rest of the histograms is the other's.
+// divide makes two branches of one. Only the smaller one's rows are counted: the rest of the histograms is
+// the other's.
 func (g *bestFirst) divide(b *branch) (left, right branch) {
 	left.leaf, right.leaf = g.grower.divide(&b.leaf)
 	small, large := &left, &right

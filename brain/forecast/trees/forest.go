@@ -1,6 +1,7 @@
 package trees
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -8,9 +9,9 @@ import (
 	"slices"
 )
 
-// Forest learns trees that do not know of one another, and predicts their mean: a random forest (Breiman, "Random
-// Forests", Machine Learning 45, 2001), or extremely randomised trees (Geurts, Ernst and Wehenkel, "Extremely
-// Randomized Trees", Machine Learning 63, 2006). A zero field means its default.
+// Forest learns trees that do not know of one another, and predicts their mean: a random forest (Breiman,
+// "Random Forests", Machine Learning 45, 2001), or extremely randomised trees (Geurts, Ernst and Wehenkel,
+// "Extremely Randomized Trees", Machine Learning 63, 2006). A zero field means its default.
 type Forest struct {
 	Trees    int     // default 100
 	MinLeaf  int     // least rows of a leaf, each counting its weight over the mean weight; default 4
@@ -19,24 +20,17 @@ type Forest struct {
 	Bins     int     // classes of each column's numbers, 2 to MaxBins, the default
 	Seed     uint64
 
-	// Keep is how many targets each leaf remembers for Quantiles, drawn at random if it has more: all by default,
-	// which costs 4 bytes a row and tree (8 with weights), and none when negative.
+	// Keep is how many targets each leaf remembers for Quantiles, drawn at random if it has more: all by
+	// default, which costs 4 bytes a row and tree (8 with weights), and none when negative.
 	Keep int
 }
 
 func (f Forest) complete() (Forest, error) {
-	orInt := func(field *int, otherwise int) {
-		if *field == 0 {
-			*field = otherwise
-		}
-	}
-	orInt(&f.Trees, 100)
-	orInt(&f.MinLeaf, 4)
-	orInt(&f.Bins, MaxBins)
-	orInt(&f.Keep, math.MaxInt)
-	if f.Features == 0 {
-		f.Features = 0.5
-	}
+	f.Trees = cmp.Or(f.Trees, 100)
+	f.MinLeaf = cmp.Or(f.MinLeaf, 4)
+	f.Features = cmp.Or(f.Features, 0.5)
+	f.Bins = cmp.Or(f.Bins, MaxBins)
+	f.Keep = cmp.Or(f.Keep, math.MaxInt)
 	switch {
 	case f.Trees < 0 || f.MinLeaf < 1:
 		return f, fmt.Errorf("a forest cannot have %d trees with %d rows a leaf: give 1 or more", f.Trees, f.MinLeaf)
@@ -48,8 +42,8 @@ func (f Forest) complete() (Forest, error) {
 	return f, nil
 }
 
-// Fit learns from a table, the target of each row and, unless nil, the weight of each row. A row of weight 0 is left
-// out. It returns the context's error soon after that is done.
+// Fit learns from a table, the target of each row and, unless nil, the weight of each row. A row of weight 0
+// is left out. It returns the context's error soon after that is done.
 func (f Forest) Fit(ctx context.Context, x Matrix, y, weights []float32) (*Ensemble, error) {
 	f, err := f.complete()
 	if err != nil {
@@ -170,8 +164,8 @@ func (g *scattered) tryAll(l *leaf, column int, samples []sum) bool {
 	return true
 }
 
-// tryOne offers the division of a column at a random threshold between its smallest and its largest number, moved up to
-// the next border of a class. It returns false when the column is constant.
+// tryOne offers the division of a column at a random threshold between its smallest and its largest number,
+// moved up to the next border of a class. It returns false when the column is constant.
 func (g *scattered) tryOne(l *leaf, column int, samples []sum) bool {
 	c := &g.table.columns[column]
 	low, high := uint8(missing), uint8(0)
@@ -225,12 +219,13 @@ func (g *scattered) finish(l *leaf) {
 	e.ends = append(e.ends, uint32(len(e.targets)))
 }
 
-// HasQuantiles tells whether the leaves remember targets: they do in a forest, unless it was told to keep none.
+// HasQuantiles tells whether the leaves remember targets: they do in a forest, unless it was told to keep
+// none.
 func (e *Ensemble) HasQuantiles() bool { return len(e.ends) > 0 }
 
-// Quantiles writes the quantiles qs, 0 to 1, of the target for a row to out: those of the targets in the leaves that the
-// row ends up in, each leaf having the same say (Meinshausen, "Quantile Regression Forests", Journal of Machine
-// Learning Research 7, 2006). Only for an ensemble that HasQuantiles.
+// Quantiles writes the quantiles qs, 0 to 1, of the target for a row to out: those of the targets in the
+// leaves that the row ends up in, each leaf having the same say (Meinshausen, "Quantile Regression Forests",
+// Journal of Machine Learning Research 7, 2006). Only for an ensemble that HasQuantiles.
 func (e *Ensemble) Quantiles(row []float32, qs []float64, out []float32) {
 	found := make([]weighted, 0, 16*len(e.roots))
 	for _, root := range e.roots {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Loss is what boosting makes small: the squared error (0), or the pinball loss of the quantile that it is, between 0
-// and 1 (Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978).
+// Loss is what boosting makes small: the squared error (0), or the pinball loss of the quantile that it is,
+// between 0 and 1 (Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978).
 type Loss float64
 
 const (
@@ -63,9 +63,9 @@ func mean(values []weighted) float64 {
 	return total / weight
 }
 
-// quantile returns the one of values in order. Each value stands in the middle of its weight, and between them it is
-// interpolated: definition 5 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American Statistician
-// 50, 1996, which for a half is the usual median.
+// quantile returns the one of values in order. Each value stands in the middle of its weight, and between
+// them it is interpolated: definition 5 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", The
+// American Statistician 50, 1996, which for a half is the usual median.
 func quantile(values []weighted, q float64) float64 {
 	var total float64
 	for _, v := range values {

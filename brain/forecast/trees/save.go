@@ -25,8 +25,8 @@ func (e *Ensemble) MarshalBinary() ([]byte, error) {
 		e.roots, e.nodes, e.ends, e.targets, e.weights)
 }
 
-// UnmarshalBinary reads what MarshalBinary wrote, and refuses what could not come from it. The ensemble is unchanged
-// when it returns an error.
+// UnmarshalBinary reads what MarshalBinary wrote, and refuses what could not come from it. The ensemble is
+// unchanged when it returns an error.
 func (e *Ensemble) UnmarshalBinary(data []byte) error {
 	var h header
 	var read Ensemble
@@ -64,7 +64,8 @@ func (e *Ensemble) check() error {
 	return e.checkTargets()
 }
 
-// checkNode checks one node of the tree that ends before end. Children come after their parents, so a row gets to a leaf.
+// checkNode checks one node of the tree that ends before end. Children come after their parents, so a row
+// gets to a leaf.
 func (e *Ensemble) checkNode(k, end uint32) error {
 	switch n := e.nodes[k]; {
 	case n.Column != none && (n.Left <= k || n.Left >= end-1 || int(n.Column) >= e.columns):

@@ -66,7 +66,8 @@ func TestDamagedTreesAreRefused(t *testing.T) {
 		}
 		newer := slices.Clone(data[:len(data)-4])
 		newer[4]++
-		if err := new(Ensemble).UnmarshalBinary(saved.Seal(newer)); err == nil || !strings.Contains(err.Error(), "version 2") {
+		err := new(Ensemble).UnmarshalBinary(saved.Seal(newer))
+		if err == nil || !strings.Contains(err.Error(), "version 2") {
 			t.Errorf("%s of the next version: %v", name, err)
 		}
 	}

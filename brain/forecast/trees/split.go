@@ -1,7 +1,7 @@
 package trees
 
-// sum adds up rows: their gradients times their weights, and their weights. For a mean the gradient is the distance
-// of the target from what is predicted so far.
+// sum adds up rows: their gradients times their weights, and their weights. For a mean the gradient is the
+// distance of the target from what is predicted so far.
 type sum struct{ gradient, weight float64 }
 
 func (s sum) plus(o sum) sum  { return sum{s.gradient + o.gradient, s.weight + o.weight} }
@@ -41,7 +41,8 @@ type split struct {
 // slack is how far rounding may move a sum of weights, whose mean is 1: a leaf of just enough rows is one.
 const slack = 1e-9
 
-// noise is the share of a score below which a gain may come from rounding alone: sums of some ten thousand float64.
+// noise is the share of a score below which a gain may come from rounding alone: sums of some ten thousand
+// float64.
 const noise = 1e-11
 
 // offer takes a division if it is better than the best one so far. minimum is the least weight of a side.

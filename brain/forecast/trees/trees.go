@@ -2,9 +2,9 @@
 // randomised trees. Numbers in, numbers out: it knows nothing of time or traffic.
 //
 // All of them work on bins: each column's numbers are cut into at most 255 classes at their quantiles, so a
-// split is found by adding up a histogram instead of sorting (Ke et al., "LightGBM: A Highly Efficient Gradient
-// Boosting Decision Tree", NIPS 2017). What is learnt is a function of the data, the options and the seed alone,
-// bit for bit on one machine: a single goroutine adds everything up in one order.
+// split is found by adding up a histogram instead of sorting (Ke et al., "LightGBM: A Highly Efficient
+// Gradient Boosting Decision Tree", NIPS 2017). What is learnt is a function of the data, the options and the
+// seed alone, bit for bit on one machine: a single goroutine adds everything up in one order.
 package trees
 
 import (
@@ -12,8 +12,8 @@ import (
 	"math"
 )
 
-// Matrix is a table of numbers, row after row. A NaN is a missing number; it goes to the side of a split where such
-// rows were better off in training.
+// Matrix is a table of numbers, row after row. A NaN is a missing number; it goes to the side of a split
+// where such rows were better off in training.
 type Matrix struct {
 	Columns int
 	Data    []float32 // rows x Columns
@@ -56,8 +56,8 @@ func (e *Ensemble) Columns() int { return e.columns }
 // Trees returns how many trees there are: fewer than asked for when boosting stopped early.
 func (e *Ensemble) Trees() int { return len(e.roots) }
 
-// Predict returns the prediction for a row of Columns numbers: an estimate of the mean (squared error, forests) or of
-// the quantile that the loss asked for.
+// Predict returns the prediction for a row of Columns numbers: an estimate of the mean (squared error,
+// forests) or of the quantile that the loss asked for.
 func (e *Ensemble) Predict(row []float32) float32 {
 	var sum float64
 	for _, root := range e.roots {

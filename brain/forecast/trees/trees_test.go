@@ -18,8 +18,8 @@ func table(rows ...[]float32) Matrix {
 	return Matrix{Columns: len(rows[0]), Data: slices.Concat(rows...)}
 }
 
-// noisy makes a table of uniform numbers, and targets that depend on the first two columns, with noise of deviation
-// 1 + the second column. A tenth of the numbers of the first column is missing.
+// noisy makes a table of uniform numbers, and targets that depend on the first two columns, with noise of
+// deviation 1 + the second column. A tenth of the numbers of the first column is missing.
 func noisy(rows, columns int, seed uint64) (Matrix, []float32) {
 	random := rand.New(rand.NewPCG(seed, 7))
 	x := Matrix{Columns: columns, Data: make([]float32, rows*columns)}
@@ -60,8 +60,8 @@ func TestBoostingByHand(t *testing.T) {
 		{Squared, 2, 13},
 		// The median is 3, and the signs of what is left -, -, + (for 0), +, +.
 		{Absolute, 1.5, 10},
-		// The 0.9-quantile of five lies in the middle of the last, 16: signs -, -, -, -, +. Of four, it lies past that
-		// middle: 10.
+		// The 0.9-quantile of five lies in the middle of the last, 16: signs -, -, -, -, +. Of four, it
+		// lies past that middle: 10.
 		{Quantile(0.9), 10, 16},
 	} {
 		e := fit(t, x, y, Boosting{Rounds: 1, Leaves: 2, MinLeaf: 1, Rate: 1, Loss: test.loss})
@@ -176,7 +176,10 @@ func TestQuantilesCover(t *testing.T) {
 	qs := []float64{0.1, 0.5, 0.9}
 	forest := fit(t, x, y, Forest{Trees: 50, MinLeaf: 20, Features: 1})
 	extra := fit(t, x, y, Forest{Trees: 50, MinLeaf: 20, Features: 1, Extra: true})
-	below := map[string][]float64{"boosting": make([]float64, 3), "forest": make([]float64, 3), "extra": make([]float64, 3)}
+	below := make(map[string][]float64)
+	for _, name := range []string{"boosting", "forest", "extra"} {
+		below[name] = make([]float64, len(qs))
+	}
 	count := func(name string, i int, outcome, quantile float32) {
 		if outcome < quantile {
 			below[name][i] += 1 / float64(len(outcomes))
@@ -270,7 +273,8 @@ func TestWeightsCountRows(t *testing.T) {
 	}
 }
 
-// Stopping early keeps as many trees as have the least loss on the rows held out, and learns nothing from those.
+// Stopping early keeps as many trees as have the least loss on the rows held out, and learns nothing from
+// those.
 func TestStopsEarly(t *testing.T) {
 	x, y := noisy(600, 3, 1)
 	first := Matrix{Columns: 3, Data: x.Data[:420*3]}
