@@ -1,8 +1,8 @@
-// Package saved turns the numbers of a model into bytes and back. What is damaged, or is of another kind or version, is
-// refused with an error.
+// Package saved turns the numbers of a model into bytes and back. What is damaged, or is of another kind or
+// version, is refused with an error.
 //
-// The form, little-endian: four bytes that name the kind, the version, the values one after the other, a list with its
-// length before it, and the CRC-32C of all that. Lengths, versions and checksum are uint32.
+// The form, little-endian: four bytes that name the kind, the version, the values one after the other, a list
+// with its length before it, and the CRC-32C of all that. Lengths, versions and checksum are uint32.
 package saved
 
 import (
@@ -23,8 +23,8 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// Encode returns the bytes of values: numbers of fixed size, structs of such, in which all fields are exported, and
-// slices of either. kind has four bytes.
+// Encode returns the bytes of values: numbers of fixed size, structs of such, in which all fields are
+// exported, and slices of either. kind has four bytes.
 func Encode(kind string, version uint32, values ...any) ([]byte, error) {
 	data := order.AppendUint32([]byte(kind), version)
 	for _, value := range values {
