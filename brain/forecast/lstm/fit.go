@@ -35,7 +35,7 @@ func (d Data) cut(steps int) (first, last Data) {
 // Options say how to learn. A zero field means its default.
 type Options struct {
 	Hidden  int     // cells; default 128
-	Epochs  int     // how often all data are gone through; default 10
+	Epochs  int     // how often all data are gone through; more learn the noise. Default 6
 	Streams int     // the sequence is cut into so many, gone through side by side; default 16
 	Window  int     // steps that the loss is followed back; default 24
 	Rate    float64 // of Adam, at the beginning: it falls to 0 in a line; default 0.004
@@ -54,7 +54,7 @@ var ErrDiverged = errors.New("the network diverged: learn with a lower rate")
 
 func (o Options) complete() (Options, error) {
 	o.Hidden = cmp.Or(o.Hidden, 128)
-	o.Epochs = cmp.Or(o.Epochs, 10)
+	o.Epochs = cmp.Or(o.Epochs, 6)
 	o.Streams = cmp.Or(o.Streams, 16)
 	o.Window = cmp.Or(o.Window, 24)
 	o.Rate = cmp.Or(o.Rate, 0.004)
