@@ -25,6 +25,7 @@ var modelMakers = []struct {
 		return newDirect(o.Knots, func() *boosted { return &boosted{leaves: 8, seed: o.Seed + 1} })
 	}},
 	{Forest, func(o Options) Model { return newDirect(o.Knots, func() *forest { return &forest{seed: o.Seed + 2} }) }},
+	{LSTM, func(o Options) Model { return newRecurrent(o) }},
 }
 
 func (o Options) pointModel(p point) Model {
