@@ -162,11 +162,11 @@ func (m *arima) fit(ctx context.Context, data *Data) error {
 // learnFrom returns the logarithms from Begin on, and sets their mean.
 func (m *arima) learnFrom(data *Data) []float64 {
 	n := len(data.Values)
-	t := data.over(1, m.Begin, n)
-	m.Mean = t.sum / t.count
+	t := data.over(m.Begin, n)
+	m.Mean = t.logs / t.count
 	w := make([]float64, n-m.Begin)
 	for i := range w {
-		w[i] = toLog(data.Values[m.Begin+i]) - m.Mean
+		w[i] = toLog(data.lesson(m.Begin+i)) - m.Mean
 	}
 	return w
 }
@@ -288,7 +288,7 @@ func (m *arima) predict(data *Data, n int, out []float64) error {
 		m.restart()
 	}
 	for i := m.Begin + len(m.values); i < n; i++ {
-		m.values, m.errors = m.filter.follow(m.values, m.errors, toLog(data.Values[i])-m.Mean)
+		m.values, m.errors = m.filter.follow(m.values, m.errors, toLog(data.lesson(i))-m.Mean)
 	}
 	values, errors := m.values[:n-m.Begin:n-m.Begin], m.errors[:n-m.Begin]
 	for k := range out {

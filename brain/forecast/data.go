@@ -1,7 +1,9 @@
 package forecast
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -14,8 +16,9 @@ type Data struct {
 	// System has what else was measured of each step, NaN where it was not; by the end it may be shorter than the series.
 	System []System
 
-	sums [][2]total // from the beginning on; of the values, and of their logarithms
-	last []int      // the latest step up to each one whose value is known, -1 before the first
+	sums     []total      // from the beginning on
+	last     []int32      // the latest step up to each one whose value is known, -1 before the first
+	excluded map[int]bool // steps that are not learnt from
 }
 
 // System is what the dataplane and health see beside new flows, for one step. NaN is unknown.
@@ -27,11 +30,11 @@ type System struct {
 	Errors          float64 // share of new flows that failed, 0 to 1
 }
 
-// total is of some values that are known.
-type total struct{ count, sum, squares float64 }
+// total is of some values that are known: how many, their sum, that of their logarithms, and of the squares of those.
+type total struct{ count, sum, logs, squares float64 }
 
 func (t total) minus(o total) total {
-	return total{t.count - o.count, t.sum - o.sum, t.squares - o.squares}
+	return total{t.count - o.count, t.sum - o.sum, t.logs - o.logs, t.squares - o.squares}
 }
 
 // NewData returns data with a series, which it takes over, an empty calendar and no events.
@@ -47,18 +50,15 @@ func NewData(series Series) *Data {
 func (d *Data) Append(value float64) {
 	n := len(d.Values)
 	d.Values = append(d.Values, value)
-	var now [2]total
-	last := -1
+	var now total
+	last := int32(-1)
 	if n > 0 {
 		now, last = d.sums[n-1], d.last[n-1]
 	}
 	if !math.IsNaN(value) {
-		last = n
-		for i, v := range []float64{value, toLog(value)} {
-			now[i].count++
-			now[i].sum += v
-			now[i].squares += v * v
-		}
+		last = int32(n)
+		l := toLog(value)
+		now = total{now.count + 1, now.sum + value, now.logs + l, now.squares + l*l}
 	}
 	d.sums = append(d.sums, now)
 	d.last = append(d.last, last)
@@ -70,22 +70,51 @@ func toLog(value float64) float64 { return math.Log1p(value) }
 
 func fromLog(l float64) float64 { return math.Expm1(l) }
 
-// over returns totals of the values from step i to before step j, and with 1 of their logarithms.
-func (d *Data) over(which, i, j int) total {
+// snapshot returns the data as they are now, which Append does not change.
+func (d *Data) snapshot() *Data {
+	n := len(d.Values)
+	s := *d
+	s.Values, s.sums, s.last = d.Values[:n:n], d.sums[:n:n], d.last[:n:n]
+	s.System = d.System[:len(d.System):len(d.System)]
+	s.Events, s.excluded = slices.Clone(d.Events), maps.Clone(d.excluded)
+	return &s
+}
+
+// Exclude keeps a step out of what is learnt, such as an anomaly, and Include takes it in again.
+func (d *Data) Exclude(step int) {
+	if d.excluded == nil {
+		d.excluded = map[int]bool{}
+	}
+	d.excluded[step] = true
+}
+
+// Include has a step learnt from that was excluded, such as an anomaly that is confirmed to be how traffic is now.
+func (d *Data) Include(step int) { delete(d.excluded, step) }
+
+// lesson returns the value of a step as models are to learn it, NaN when it is not known or excluded.
+func (d *Data) lesson(step int) float64 {
+	if d.excluded[step] {
+		return math.NaN()
+	}
+	return d.Values[step]
+}
+
+// over returns totals of the values from step i to before step j.
+func (d *Data) over(i, j int) total {
 	i, j = max(i, 0), min(j, len(d.Values))
 	if j <= i {
 		return total{}
 	}
-	t := d.sums[j-1][which]
+	t := d.sums[j-1]
 	if i > 0 {
-		t = t.minus(d.sums[i-1][which])
+		t = t.minus(d.sums[i-1])
 	}
 	return t
 }
 
 // mean returns the mean of the values that are known from step i to before step j, NaN without any.
 func (d *Data) mean(i, j int) float64 {
-	t := d.over(0, i, j)
+	t := d.over(i, j)
 	if t.count < 0.5 {
 		return math.NaN()
 	}
@@ -94,11 +123,11 @@ func (d *Data) mean(i, j int) float64 {
 
 // logDeviation returns the standard deviation of the values' logarithms, NaN when fewer than two are known.
 func (d *Data) logDeviation(i, j int) float64 {
-	t := d.over(1, i, j)
+	t := d.over(i, j)
 	if t.count < 1.5 {
 		return math.NaN()
 	}
-	mean := t.sum / t.count
+	mean := t.logs / t.count
 	return math.Sqrt(max(t.squares/t.count-mean*mean, 0))
 }
 
@@ -126,7 +155,7 @@ func (d *Data) recent(n, steps int) float64 {
 	if d.latestKnown(n) < 0 {
 		return 0
 	}
-	end := d.last[n-1] + 1
+	end := d.latestKnown(n) + 1
 	return d.mean(end-steps, end)
 }
 

@@ -25,7 +25,7 @@ func samplesOf(data *Data, h int) samples {
 	var s samples
 	row := make([]float32, FeatureCount)
 	for origin := n - h; origin > 0; origin -= max(stride, 1) {
-		value := data.Values[origin-1+h]
+		value := data.lesson(origin - 1 + h)
 		if math.IsNaN(value) || data.latestKnown(origin) < 0 {
 			continue
 		}

@@ -76,7 +76,7 @@ func fitFormula(ctx context.Context, data *Data, h int) (factors [4]float64, err
 	}
 	stride := (len(data.Values) + maxSamples - 1) / maxSamples
 	for n := len(data.Values) - h; n > 0; n -= stride {
-		value := data.Values[n-1+h]
+		value := data.lesson(n - 1 + h)
 		if n%1000 == 0 && ctx.Err() != nil {
 			return factors, ctx.Err()
 		}

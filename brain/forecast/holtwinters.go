@@ -120,10 +120,12 @@ func orZero(v float64) float64 {
 func (m *holtWinters) loss(data *Data) float64 {
 	m.restart()
 	sum := 0.0
-	for ; m.at < len(data.Values); m.follow(data.Values[m.at]) {
-		if e := data.Values[m.at] - m.ahead(1); !math.IsNaN(data.Values[m.at]) {
+	for m.at < len(data.Values) {
+		value := data.lesson(m.at)
+		if e := value - m.ahead(1); !math.IsNaN(value) {
 			sum += e * e
 		}
+		m.follow(value)
 	}
 	return sum
 }
@@ -199,7 +201,8 @@ func (m *holtWinters) predict(data *Data, n int, out []float64) error {
 	if m.at > n || m.at <= m.Begin {
 		m.restart()
 	}
-	for ; m.at < n; m.follow(data.Values[m.at]) {
+	for m.at < n {
+		m.follow(data.lesson(m.at))
 	}
 	for k := range out {
 		out[k] = m.ahead(k + 1)

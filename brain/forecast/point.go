@@ -98,7 +98,7 @@ func (d *Data) latestKnown(n int) int {
 	if n == 0 {
 		return -1
 	}
-	return d.last[n-1]
+	return int(d.last[n-1])
 }
 
 // quantile returns one of sorted values, interpolated (type 7 of Hyndman and Fan, "Sample Quantiles in Statistical

@@ -43,8 +43,12 @@ func (m *recurrent) Fit(ctx context.Context, data *Data) error {
 		now := data.moment(origin, m.horizon)
 		now.row(m.row)
 		sequence.Inputs = append(sequence.Inputs, m.row...)
-		for k := range m.horizon {
-			sequence.Targets = append(sequence.Targets, float32(toLog(data.at(origin+k, n))-now.base))
+		for i := origin; i < origin+m.horizon; i++ {
+			target := math.NaN()
+			if i < n {
+				target = toLog(data.lesson(i)) - now.base
+			}
+			sequence.Targets = append(sequence.Targets, float32(target))
 		}
 	}
 	options := lstm.Options{Seed: m.seed}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
 )
 
 // linear is ridge regression on the features (Hoerl and Kennard, Technometrics 1970): standardised ones, of which those
@@ -37,23 +38,16 @@ func (s scale) of(value float32) float64 {
 
 // scaleOf returns the mean and deviation of a feature where it is known.
 func scaleOf(s samples, feature int) scale {
-	var t total
+	var values []float64
 	for i := range s.count() {
 		if v := float64(s.row(i)[feature]); v == v {
-			t.count++
-			t.sum += v
+			values = append(values, v)
 		}
 	}
-	if t.count == 0 {
+	if len(values) == 0 {
 		return scale{}
 	}
-	mean := t.sum / t.count
-	for i := range s.count() {
-		if v := float64(s.row(i)[feature]); v == v {
-			t.squares += (v - mean) * (v - mean)
-		}
-	}
-	deviation := math.Sqrt(t.squares / t.count)
+	mean, deviation := stat.PopMeanStdDev(values, nil)
 	if deviation < 1e-6*(1+math.Abs(mean)) {
 		deviation = 0 // constant, but for rounding
 	}
