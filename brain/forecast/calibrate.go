@@ -11,13 +11,12 @@ import (
 // its 10 or 90 % to be. Past scores are a sample of the next one (split conformal prediction with a normalised score; Lei
 // et al., "Distribution-Free Predictive Inference for Regression", 2018, section 5.2), and say what factors those distances
 // need and how probable it is that the value lies within any two bounds. Since traffic changes its ways, the level asked
-// of either side follows how often values lay outside lately (Gibbs and Candès, "Adaptive Conformal Inference Under
+// for follows how often values lay outside lately (Gibbs and Candès, "Adaptive Conformal Inference Under
 // Distribution Shift", 2021, equation 2).
 type calibrator struct {
 	Scores []float32 // the latest ones, a ring
 	Next   int
-	Lower  float64 // the levels to ask for
-	Upper  float64
+	Level  float64   // to ask for at either end
 	Past   []outcome // a ring of the same order
 
 	every   int // values between two looks at the scores
@@ -42,7 +41,8 @@ type judgement struct {
 
 const (
 	tail       = 0.1 // beyond either end of the interval
-	adaptation = 0.004
+	adaptation = 0.01
+	asked      = 0.195 // share that is to lie outside the interval in the long run: rather a little less than 2 tail
 	scoreCount = 2016  // a week of 5-minute steps
 	thinnest   = 0.003 // least distance, of values that did not vary
 	doubt      = 20    // past forecasts that a confidence begins to be believed with
@@ -52,18 +52,22 @@ const (
 
 // newCalibrator returns one that reckons anew after so many values.
 func newCalibrator(every int) *calibrator {
-	return &calibrator{Lower: tail, Upper: tail, every: max(every, 1)}
+	return &calibrator{Level: tail, every: max(every, 1)}
 }
 
-// apply returns the quantiles as they should be, the probability that the value will lie within 10 % of the forecast, and what observe
+// apply returns the quantiles as they should be, whole numbers where all values are, the probability that the value will lie within 10 % of the forecast, and what observe
 // must be given with the value.
-func (c *calibrator) apply(q Quantiles) (Quantiles, float64, judgement) {
+func (c *calibrator) apply(q Quantiles, whole bool) (Quantiles, float64, judgement) {
 	j := judgement{forecast: q.P50, median: toLog(q.P50)}
 	j.below = max(j.median-toLog(q.P10), thinnest)
 	j.above = max(toLog(q.P90)-j.median, thinnest)
 	lower, upper := c.factors()
 	q.P10 = fromLog(max(j.median-lower*j.below, 0))
 	q.P90 = fromLog(j.median + upper*j.above)
+	if whole {
+		q = Quantiles{math.Round(q.P10), math.Round(q.P50), math.Round(q.P90)}
+		j.forecast = q.P50
+	}
 	j.low, j.high = q.P10, q.P90
 	j.said = float32(c.within(&j))
 	return q, c.recalibrate(float64(j.said)), j
@@ -75,8 +79,8 @@ func (c *calibrator) factors() (lower, upper float64) {
 	lower, upper = 1, 1
 	if n > 0 {
 		trust := n / (n + doubt)
-		lower += trust * (max(-c.scoreAt(c.Lower), 0) - 1)
-		upper += trust * (max(c.scoreAt(1-c.Upper), 0) - 1)
+		lower += trust * (max(-c.scoreAt(c.Level), 0) - 1)
+		upper += trust * (max(c.scoreAt(1-c.Level), 0) - 1)
 	}
 	return lower, upper
 }
@@ -89,41 +93,39 @@ func (c *calibrator) scoreAt(q float64) float64 {
 
 // within returns the share of past scores for which this forecast would be right. What is not known yet counts against it.
 func (c *calibrator) within(j *judgement) float64 {
-	low := (toLog(j.forecast/(1+margin)) - j.median) / j.below
-	high := (toLog(j.forecast/(1-margin)) - j.median) / j.above
-	from, _ := slices.BinarySearch(c.sorted, float32(low))
-	to, found := slices.BinarySearch(c.sorted, float32(high))
-	for found && to < len(c.sorted) && c.sorted[to] == float32(high) {
+	low, high := j.score(j.forecast/(1+margin)), j.score(j.forecast/(1-margin))
+	from, _ := slices.BinarySearch(c.sorted, low)
+	to, found := slices.BinarySearch(c.sorted, high)
+	for found && to < len(c.sorted) && c.sorted[to] == high {
 		to++
 	}
 	return float64(to-from) / float64(len(c.sorted)+doubt)
 }
 
+// score returns how far a value lies from the median, in distances to 10 or 90 %.
+func (j *judgement) score(value float64) float32 {
+	by := toLog(value) - j.median
+	if by < 0 {
+		return float32(by / j.below)
+	}
+	return float32(by / j.above)
+}
+
 // observe learns from the value that came.
 func (c *calibrator) observe(j judgement, value float64) {
-	score := toLog(value) - j.median
-	if score < 0 {
-		score /= j.below
-	} else {
-		score /= j.above
-	}
+	score := j.score(value)
 	o := outcome{j.said, right(j.forecast, value)}
 	if len(c.Scores) < scoreCount {
-		c.Scores, c.Past = append(c.Scores, float32(score)), append(c.Past, o)
+		c.Scores, c.Past = append(c.Scores, score), append(c.Past, o)
 	} else {
-		c.Scores[c.Next], c.Past[c.Next] = float32(score), o
+		c.Scores[c.Next], c.Past[c.Next] = score, o
 		c.Next = (c.Next + 1) % scoreCount
 	}
-	c.Lower = adapt(c.Lower, value < j.low)
-	c.Upper = adapt(c.Upper, value > j.high)
+	outside := value < j.low || value > j.high
+	c.Level = max(0.001, min(c.Level+adaptation*(asked-flag(outside)), 0.45))
 	if c.waiting++; c.waiting >= c.every || len(c.Scores) < 100 {
 		c.reckon()
 	}
-}
-
-// adapt moves a level up when a value lay inside, and down when it did not, so that the share outside becomes tail.
-func adapt(level float64, outside bool) float64 {
-	return max(0.001, min(level+adaptation*(tail-flag(outside)), 0.45))
 }
 
 // right says that a forecast was within 10 % of the value.

@@ -19,6 +19,7 @@ type Data struct {
 	sums     []total      // from the beginning on
 	last     []int32      // the latest step up to each one whose value is known, -1 before the first
 	excluded map[int]bool // steps that are not learnt from
+	parts    bool         // a value is no whole number
 }
 
 // System is what the dataplane and health see beside new flows, for one step. NaN is unknown.
@@ -58,6 +59,7 @@ func (d *Data) Append(value float64) {
 	if !math.IsNaN(value) {
 		last = int32(n)
 		l := toLog(value)
+		d.parts = d.parts || value != math.Trunc(value)
 		now = total{now.count + 1, now.sum + value, now.logs + l, now.squares + l*l}
 	}
 	d.sums = append(d.sums, now)

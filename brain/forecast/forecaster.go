@@ -162,6 +162,7 @@ func (f *Forecaster) look() {
 	o := outlook{known: n, path: make([]Forecast, f.options.Horizon)}
 	step := 0
 	var factors []factor
+	var calibrated []Forecast
 	for _, k := range f.knots {
 		points := make([]float64, len(f.members))
 		for i, m := range f.members {
@@ -175,14 +176,18 @@ func (f *Forecaster) look() {
 			o.path[step].Quantiles = f.blend(k, step)
 		}
 		raw := o.path[k.steps-1].Quantiles
-		q, confidence, j := k.calibrator.apply(raw)
+		q, confidence, j := k.calibrator.apply(raw, !f.data.parts)
 		o.judged = append(o.judged, j)
 		factors = append(factors, factorOf(raw, q, confidence))
+		calibrated = append(calibrated, Forecast{q, confidence})
 		if k.calibrators != nil {
 			o.each = append(o.each, f.lookEach(k))
 		}
 	}
 	f.calibratePath(o.path, factors)
+	for i, k := range f.knots {
+		o.path[k.steps-1] = calibrated[i]
+	}
 	f.pending[n%len(f.pending)] = o
 }
 
@@ -214,7 +219,7 @@ func (f *Forecaster) lookEach(k *knot) []judged {
 	each := make([]judged, len(f.members))
 	for i, m := range f.members {
 		if m.sound {
-			q, confidence, j := k.calibrators[i].apply(m.forecasts[k.steps-1])
+			q, confidence, j := k.calibrators[i].apply(m.forecasts[k.steps-1], !f.data.parts)
 			each[i] = judged{Forecast{q, confidence}, j}
 		}
 	}

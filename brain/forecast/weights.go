@@ -3,6 +3,8 @@ package forecast
 import (
 	"math"
 	"slices"
+
+	"gonum.org/v1/gonum/stat"
 )
 
 // record keeps how far off each model was for one number of steps ahead, in periods of six hours over the last week.
@@ -76,44 +78,59 @@ func (r *record) best() int {
 	return best
 }
 
-// skills returns for each model by what part its error is below that of the best baseline on the same values; NaN for
-// one that made no forecasts. Few forecasts say little: some of the baseline's own are added to them.
-func (r *record) skills() []float64 {
+// skill is by what part a model's error is below that of the best baseline on the same values, and the standard error
+// of that. Few forecasts say little: some of the baseline's own are added to them.
+type skill struct{ value, doubt float64 }
+
+// skills returns the skill of each model; NaN for one that made no forecasts.
+func (r *record) skills() []skill {
 	best := r.best()
 	baseline := r.sum(best)
-	typical := baseline.Errors / math.Max(float64(baseline.Count), 1)
-	skills := make([]float64, len(r.Current))
+	typical := prior * baseline.Errors / math.Max(float64(baseline.Count), 1)
+	skills := make([]skill, len(r.Current))
 	for i := range skills {
 		t := r.sum(i)
-		skills[i] = math.NaN()
+		skills[i] = skill{math.NaN(), math.NaN()}
 		if t.Count > 0 {
-			skills[i] = 1 - ratio(t.Errors+prior*typical, t.Baselines[best]+prior*typical)
+			skills[i].value = 1 - ratio(t.Errors+typical, t.Baselines[best]+typical)
+			skills[i].doubt = ratio(r.doubt(i, best), t.Baselines[best]+typical)
 		}
 	}
 	return skills
 }
 
-// ratio of two errors; two that are zero are equal.
-func ratio(a, b float64) float64 {
-	if a == b {
-		return 1
+// doubt returns the standard error of the sum of what a model's errors are below the best baseline's, from how it
+// differs among periods.
+func (r *record) doubt(model, best int) float64 {
+	var gains []float64
+	for _, period := range append(r.Periods[:len(r.Periods):len(r.Periods)], r.Current) {
+		if t := period[model]; t.Count > 0 {
+			gains = append(gains, t.Baselines[best]-t.Errors)
+		}
 	}
-	return a / max(b, 1e-9)
+	if len(gains) < 2 {
+		return 0
+	}
+	return stat.StdDev(gains, nil) * math.Sqrt(float64(len(gains)))
 }
 
-// weights returns what part each model has in the ensemble: none when it was worse than the best baseline.
+// ratio of two errors; two that are zero are equal.
+func ratio(a, b float64) float64 {
+	const none = 1e-9
+	return (a + none) / (b + none)
+}
+
+// weights returns what part each model has in the ensemble: none when it was not clearly better than the best baseline.
 func (r *record) weights() []float64 {
-	skills := r.skills()
+	skills, best := r.skills(), r.best()
+	skills[best] = skill{}
 	weights := make([]float64, len(skills))
 	sum := 0.0
 	for i, s := range skills {
-		if s >= 0 {
-			weights[i] = math.Pow(max(1-s, 0.01), -sharpness)
+		if i == best || s.value > 2*s.doubt {
+			weights[i] = math.Pow(max(1-s.value, 0.01), -sharpness)
 			sum += weights[i]
 		}
-	}
-	if sum == 0 {
-		weights[r.best()], sum = 1, 1
 	}
 	for i := range weights {
 		weights[i] /= sum
