@@ -143,7 +143,7 @@ func (m *arima) fit(ctx context.Context, data *Data) error {
 		return ErrTooShort
 	}
 	w := fresh.learnFrom(data)
-	if m.filter == nil || n-m.Chosen >= 7*season {
+	if m.X == nil || n-m.Chosen >= 7*season {
 		if err := fresh.choose(ctx, w); err != nil {
 			return err
 		}
@@ -281,7 +281,7 @@ func (m *arima) restart() {
 
 // predict forecasts from the first n values, which it follows as far as it has not yet.
 func (m *arima) predict(data *Data, n int, out []float64) error {
-	if m.Season == 0 || n-m.Begin < m.Order.reach(m.Season) {
+	if m.Season == 0 || m.Begin < 0 || n-m.Begin < m.Order.reach(m.Season) {
 		return ErrTooShort
 	}
 	if m.filter == nil {

@@ -36,6 +36,7 @@ type judgement struct {
 	median, below, above float64 // logarithms; distances to 10 and 90 %
 	low, high            float64 // of the calibrated interval, values
 	forecast             float64
+	whole                bool // values are whole numbers
 	said                 float32
 }
 
@@ -58,14 +59,14 @@ func newCalibrator(every int) *calibrator {
 // apply returns the quantiles as they should be, whole numbers where all values are, the probability that the value will lie within 10 % of the forecast, and what observe
 // must be given with the value.
 func (c *calibrator) apply(q Quantiles, whole bool) (Quantiles, float64, judgement) {
-	j := judgement{forecast: q.P50, median: toLog(q.P50)}
+	j := judgement{forecast: q.P50, median: toLog(q.P50), whole: whole}
 	j.below = max(j.median-toLog(q.P10), thinnest)
 	j.above = max(toLog(q.P90)-j.median, thinnest)
 	lower, upper := c.factors()
 	q.P10 = fromLog(max(j.median-lower*j.below, 0))
 	q.P90 = fromLog(j.median + upper*j.above)
 	if whole {
-		q = Quantiles{math.Round(q.P10), math.Round(q.P50), math.Round(q.P90)}
+		q = q.whole()
 		j.forecast = q.P50
 	}
 	j.low, j.high = q.P10, q.P90
@@ -93,7 +94,11 @@ func (c *calibrator) scoreAt(q float64) float64 {
 
 // within returns the share of past scores for which this forecast would be right. What is not known yet counts against it.
 func (c *calibrator) within(j *judgement) float64 {
-	low, high := j.score(j.forecast/(1+margin)), j.score(j.forecast/(1-margin))
+	least, most := j.forecast/(1+margin), j.forecast/(1-margin)
+	if j.whole {
+		least, most = math.Ceil(least)-0.5, math.Floor(most)+0.5 // scores of whole numbers lie scattered
+	}
+	low, high := j.score(least), j.score(most)
 	from, _ := slices.BinarySearch(c.sorted, low)
 	to, found := slices.BinarySearch(c.sorted, high)
 	for found && to < len(c.sorted) && c.sorted[to] == high {

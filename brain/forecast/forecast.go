@@ -64,6 +64,11 @@ func sound(q Quantiles, largest float64) bool {
 // absurd is how many times the largest value ever seen a forecast must exceed to be a sign of divergence.
 const absurd = 20
 
+// whole returns the forecast in whole numbers.
+func (q Quantiles) whole() Quantiles {
+	return Quantiles{math.Round(q.P10), math.Round(q.P50), math.Round(q.P90)}
+}
+
 // nonNegative returns the forecast without what is below zero.
 func (q Quantiles) nonNegative() Quantiles {
 	return Quantiles{max(q.P10, 0), max(q.P50, 0), max(q.P90, 0)}

@@ -287,8 +287,11 @@ func (f *Forecaster) calibratePath(path []Forecast, factors []factor) {
 		}
 		q := &path[step].Quantiles
 		l := toLog(q.P50)
-		q.P10 = fromLog(max(l-x.below*max(l-toLog(q.P10), thinnest), 0))
-		q.P90 = fromLog(l + x.above*max(toLog(q.P90)-l, thinnest))
+		q.P10 = fromLog(max(l-max(x.below, 0)*max(l-toLog(q.P10), thinnest), 0))
+		q.P90 = fromLog(l + max(x.above, 0)*max(toLog(q.P90)-l, thinnest))
+		if !f.data.parts {
+			*q = q.whole()
+		}
 		path[step].Confidence = max(0, min(x.confidence, 1))
 	}
 }

@@ -195,7 +195,7 @@ func (m *holtWinters) followLevel(value, before float64) float64 {
 
 // predict follows the values up to n, from where it was when that is before.
 func (m *holtWinters) predict(data *Data, n int, out []float64) error {
-	if m.Season == 0 || n < m.Begin {
+	if m.Season == 0 || m.Begin < 0 || n < m.Begin {
 		return ErrTooShort
 	}
 	if m.at > n || m.at <= m.Begin {

@@ -11,9 +11,9 @@ var modelMakers = []struct {
 	name   string
 	create func(Options) Model
 }{
-	{Naive, func(o Options) Model { return o.pointModel(simple{lastValue}) }},
-	{SeasonalNaive, func(o Options) Model { return o.pointModel(simple{sameTimeYesterday}) }},
-	{MovingAverage, func(o Options) Model { return o.pointModel(simple{recentMean}) }},
+	{Naive, func(o Options) Model { return o.pointModel(&simple{lastValue}) }},
+	{SeasonalNaive, func(o Options) Model { return o.pointModel(&simple{sameTimeYesterday}) }},
+	{MovingAverage, func(o Options) Model { return o.pointModel(&simple{recentMean}) }},
 	{HoltWinters, func(o Options) Model { return o.pointModel(new(holtWinters)) }},
 	{ARIMA, func(o Options) Model { return o.pointModel(new(arima)) }},
 	{Formula, func(o Options) Model { return o.pointModel(newFormula(o.Knots)) }},

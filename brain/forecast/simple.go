@@ -7,9 +7,9 @@ type simple struct {
 	value func(data *Data, n, h int) float64
 }
 
-func (simple) fit(context.Context, *Data) error { return nil }
+func (*simple) fit(context.Context, *Data) error { return nil }
 
-func (s simple) predict(data *Data, n int, out []float64) error {
+func (s *simple) predict(data *Data, n int, out []float64) error {
 	for k := range out {
 		out[k] = s.value(data, n, k+1)
 	}
@@ -17,10 +17,10 @@ func (s simple) predict(data *Data, n int, out []float64) error {
 }
 
 // GobEncode saves nothing, for there is nothing to save.
-func (simple) GobEncode() ([]byte, error) { return nil, nil }
+func (*simple) GobEncode() ([]byte, error) { return nil, nil }
 
 // GobDecode loads nothing.
-func (simple) GobDecode([]byte) error { return nil }
+func (*simple) GobDecode([]byte) error { return nil }
 
 // lastValue is Naive.
 func lastValue(data *Data, n, _ int) float64 {
