@@ -110,7 +110,7 @@ func (c *cli) backtest(ctx context.Context, o *backtestOptions) (*forecast.Repor
 	}
 	series, err := c.readSeries(o)
 	if err != nil {
-		return nil, invalidInput("%s: %v", o.input, err)
+		return nil, err
 	}
 	if c.progress {
 		b.Progress = progressBar(c.stderr)
@@ -124,16 +124,20 @@ func (c *cli) readSeries(o *backtestOptions) (*forecast.Series, error) {
 	if o.input != "-" {
 		file, err := os.Open(o.input)
 		if err != nil {
-			return nil, err
+			return nil, invalidInput("%v", err)
 		}
 		defer file.Close()
 		input = file
 	}
 	times, values, err := history.ReadCSV(input, o.column)
 	if err != nil {
-		return nil, err
+		return nil, invalidInput("%s: %v", o.input, err)
 	}
-	return forecast.Resample(times, values, o.step, forecast.Missing(o.missing))
+	series, err := forecast.Resample(times, values, o.step, forecast.Missing(o.missing))
+	if err != nil {
+		return nil, invalidInput("%s: %v", o.input, err)
+	}
+	return series, nil
 }
 
 // progressBar returns a function that draws how far something is on a terminal's line, and takes it away in the end.
