@@ -31,6 +31,7 @@ type member struct {
 	forecasts   []Quantiles
 	predictTime time.Duration // of all forecasts
 	predicted   int
+	slow        int  // forecasts in a row that took too long
 	sound       bool // forecasts are worth something
 }
 
@@ -67,6 +68,9 @@ type judged struct {
 
 // fallbacks forecast when no model that has a weight does.
 var fallbacks = []string{LSTM, ARIMA, MovingAverage, Naive}
+
+// mostSlow is how many forecasts in a row may take too long.
+const mostSlow = 3
 
 // stale is how long a model may be used without another fit.
 const stale = 7 * Day
@@ -109,7 +113,7 @@ func (m *member) fit(ctx context.Context, data *Data) error {
 	err := m.Model.Fit(ctx, data)
 	m.FitTime = time.Since(began)
 	if err == nil {
-		m.Fitted, m.Problem = len(data.Values), ""
+		m.Fitted, m.Problem, m.slow = len(data.Values), "", 0
 		return nil
 	}
 	m.Problem = err.Error()
@@ -157,7 +161,7 @@ func (f *Forecaster) judge(n int, value float64) {
 func (f *Forecaster) look() {
 	n := len(f.data.Values)
 	for _, m := range f.members {
-		m.look(f.data, n, f.largest)
+		m.look(f.data, n, f.largest, f.options.Patience)
 	}
 	o := outlook{known: n, path: make([]Forecast, f.options.Horizon)}
 	step := 0
@@ -192,13 +196,15 @@ func (f *Forecaster) look() {
 }
 
 // look has one model forecast, and sees whether that is sound.
-func (m *member) look(data *Data, n int, largest float64) {
+func (m *member) look(data *Data, n int, largest float64, patience time.Duration) {
 	m.sound = false
-	defer func(began time.Time) {
-		m.predictTime += time.Since(began)
-		m.predicted++
-	}(time.Now())
-	if !slices.Contains(Baselines(), m.Name) && (m.Fitted == 0 || n-m.Fitted > data.Steps(stale)) {
+	baseline := slices.Contains(Baselines(), m.Name)
+	if m.slow >= mostSlow && !baseline {
+		m.Problem = fmt.Sprintf("a forecast took longer than %s, %d times in a row", patience, mostSlow)
+		return
+	}
+	defer func(began time.Time) { m.took(time.Since(began), patience) }(time.Now())
+	if !baseline && (m.Fitted == 0 || n-m.Fitted > data.Steps(stale)) {
 		return
 	}
 	if err := m.Model.Predict(data, n, m.forecasts); err != nil {
@@ -211,6 +217,17 @@ func (m *member) look(data *Data, n int, largest float64) {
 	}
 	if !m.sound {
 		m.Problem = "its forecast diverged"
+	}
+}
+
+// took notes how long a forecast took.
+func (m *member) took(d, patience time.Duration) {
+	m.predictTime += d
+	m.predicted++
+	if patience > 0 && d > patience {
+		m.slow++
+	} else {
+		m.slow = 0
 	}
 }
 

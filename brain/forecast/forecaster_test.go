@@ -123,6 +123,32 @@ func TestFallback(t *testing.T) {
 	}
 }
 
+// TestSlowModels has no model be quick enough: only baselines are asked.
+func TestSlowModels(t *testing.T) {
+	f := newForecaster(t, noisyDays(3, 0.02, 5))
+	fit(t, f)
+	f.options.Patience = 1 // ns
+	for i := range 10 {
+		f.Append(float64(1000 + i))
+	}
+	for i, m := range f.members {
+		if m.sound != (i < baselineCount) {
+			t.Errorf("model %s is asked: %v", m.Name, m.sound)
+		}
+	}
+	if p := f.Forecast()[0]; p.P50 < 900 || p.P50 > 1100 {
+		t.Errorf("the forecast is %+v", p)
+	}
+	f.options.Patience = time.Hour
+	fit(t, f)
+	f.Append(1000)
+	for _, m := range f.members {
+		if !m.sound {
+			t.Errorf("model %s is not asked after it was fitted: %s", m.Name, m.Problem)
+		}
+	}
+}
+
 // TestModelsAreSaved has every model forecast the same after it was saved and loaded, and refuse what is damaged.
 func TestModelsAreSaved(t *testing.T) {
 	options, err := Options{Horizon: 2, Knots: []int{2}, Seed: 1}.complete()
@@ -246,5 +272,31 @@ func TestTrainer(t *testing.T) {
 	cancel()
 	if err := new(Trainer).Train(ctx, lesson); err != context.Canceled {
 		t.Errorf("training that is cancelled returns %v", err)
+	}
+}
+
+// TestStatus has traffic of a day's pattern: the mean of the last values is worse than the same time yesterday, and says so,
+// and ridge is better.
+func TestStatus(t *testing.T) {
+	f := newForecaster(t, noisyDays(10, 0.02, 12))
+	fit(t, f)
+	for _, v := range noisyDays(12, 0.02, 13).Values[10*288:] {
+		f.Append(v)
+	}
+	sum := 0.0
+	for _, s := range f.Status() {
+		sum += s.Weight
+		if (s.Weight == 0) != (s.Why != "") {
+			t.Errorf("%s has the weight %.2f, for the reason %q", s.Name, s.Weight, s.Why)
+		}
+		if s.Name == MovingAverage && s.Why != "lately it was not better than seasonal-naive" {
+			t.Errorf("%s: %q", s.Name, s.Why)
+		}
+		if s.Name == Ridge && (s.Weight == 0 || s.Skill <= 0 || s.Fitted.IsZero()) {
+			t.Errorf("%+v", s)
+		}
+	}
+	if math.Abs(sum-1) > 1e-9 {
+		t.Errorf("weights have the sum %g", sum)
 	}
 }

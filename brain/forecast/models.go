@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // modelMakers are the models in the order of reports; the baselines first.
@@ -47,6 +48,9 @@ type Options struct {
 	Knots   []int    // the steps ahead that models on features learn and that are calibrated, rising; the last one is Horizon. nil is a few
 	Models  []string // nil is all; the baselines are always among them
 	Seed    uint64
+	// Patience is how long a model may take for a forecast; one that takes longer three times in a row is not asked again
+	// until it is fitted anew. 0 is as long as it likes: then equal data always gives equal forecasts.
+	Patience time.Duration
 }
 
 // complete returns the options with defaults for what is absent.
