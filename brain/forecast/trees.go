@@ -43,11 +43,15 @@ type forest struct {
 	seed uint64
 }
 
-// remembered is how many values each leaf keeps, of four or more.
-const remembered = 4
+const (
+	// leaves is about how many each tree has of much data: more would cost much memory, and tell noise.
+	leaves = 1500
+	// remembered is how many values each leaf keeps.
+	remembered = 4
+)
 
 func (f *forest) learn(ctx context.Context, s samples) (err error) {
-	grower := trees.Forest{Trees: 100, MinLeaf: 4, Features: 0.5, Extra: true, Seed: f.seed, Keep: remembered}
+	grower := trees.Forest{Trees: 100, MinLeaf: max(4, s.count()/leaves), Features: 0.5, Extra: true, Seed: f.seed, Keep: remembered}
 	f.Trees, err = grower.Fit(ctx, s.matrix(), s.y, nil)
 	return err
 }
