@@ -76,7 +76,6 @@ func Run(ctx context.Context, config Config, o Options) error {
 	d.reconciler = newReconciler(d.dataplane, config, d.log, health.Options[target]{})
 	d.reconciler.want(d.store.Manifest())
 	d.sampler = d.newSampler()
-	d.sampler.begin()
 	return d.serve(ctx, listener, metrics)
 }
 

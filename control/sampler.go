@@ -38,7 +38,7 @@ type sampler struct {
 	failing bool
 }
 
-// newSampler returns one that measures nothing before begin.
+// newSampler returns one that measures nothing before run.
 func (d *Daemon) newSampler() *sampler {
 	return &sampler{
 		history:  d.history,
@@ -47,6 +47,7 @@ func (d *Daemon) newSampler() *sampler {
 		up:       d.reconciler.up,
 		clock:    steadyClock(),
 		log:      d.log,
+		tallies:  make(map[dataplane.ServiceKey]*tally),
 	}
 }
 
@@ -68,9 +69,8 @@ func steadyClock() func() (time.Time, time.Duration) {
 	}
 }
 
-// begin reads what was counted before; until run what the kernel counts is lost to nobody.
+// begin reads what was counted before.
 func (s *sampler) begin() {
-	s.tallies = make(map[dataplane.ServiceKey]*tally)
 	wall, steady := s.clock()
 	s.last, s.regular, s.offset = steady, steady, offset(wall, steady)
 	s.measure(1)
@@ -82,6 +82,7 @@ func offset(wall time.Time, steady time.Duration) time.Duration {
 
 // run samples at the end of each minute, and once more when ctx ends.
 func (s *sampler) run(ctx context.Context) {
+	s.begin()
 	for ctx.Err() == nil {
 		s.await(ctx)
 		s.sample()
