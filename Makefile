@@ -47,7 +47,7 @@ bench-vm: build vm-deps
 	CGO_ENABLED=0 go build -o "$$job" ./test/vm/bench ./test/pktgen && echo './bench $(BENCH)' > "$$job/command" && \
 	for kernel in $(KERNELS); do test/vm/run.sh "$$kernel" "$$job" || exit 1; done
 
-# Ten million executions take about an hour.
+# Ten million executions take half an hour.
 fuzz:
 	$(SUDO) go test ./dataplane -run '^$$' -fuzz FuzzBalancer -fuzztime 10000000x -fuzzminimizetime 10x -timeout 0
 
