@@ -6,12 +6,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluicelb/sluice/dataplane"
 	"github.com/sluicelb/sluice/test/throughput"
 )
 
 func newBenchHTTPCommand(c *cli) *cobra.Command {
 	options := throughput.Options{Rounds: 5, Duration: 3 * time.Second, Progress: c.stderr}
 	var seconds float64
+	xdpMode := dataplane.XDPAuto.String()
 	contenders := []string{"forwarding", "nftables", "haproxy", "sluice-nat", "sluice-l2", "sluice-ipip"}
 	workloads := []string{allValues}
 	cmd := &cobra.Command{
@@ -46,6 +48,9 @@ exit code is 1 when a request failed.`,
 			if options.Duration = time.Duration(seconds * float64(time.Second)); options.Duration < minMeasurement {
 				return invalidInput("--seconds: %v is less than %v", seconds, minMeasurement.Seconds())
 			}
+			if err := options.XDPMode.UnmarshalText([]byte(xdpMode)); err != nil {
+				return invalidInput("--xdp-mode: %v", err)
+			}
 			if options.Executable, err = os.Executable(); err != nil {
 				return err
 			}
@@ -58,8 +63,11 @@ exit code is 1 when a request failed.`,
 	flags.Float64Var(&seconds, "seconds", options.Duration.Seconds(), "`LENGTH` of each measurement")
 	flags.StringSliceVar(&contenders, "contenders", contenders, "a `CONTENDER` or several; all")
 	flags.StringSliceVar(&workloads, "workloads", workloads, "a `WORKLOAD` or several; all")
+	flags.StringVar(&xdpMode, "xdp-mode", xdpMode, "of Sluice, a `MODE`: auto, native, generic")
+	flags.BoolVar(&options.Threaded, "threaded-napi", false, "the kernel receives in threads of its own on the balancer")
 	completeFlag(cmd, "contenders", append(texts(throughput.Contenders), allValues)...)
 	completeFlag(cmd, "workloads", append(texts(throughput.Workloads), allValues)...)
+	completeFlag(cmd, "xdp-mode", "auto", "native", "generic")
 	return outputFlag(cmd, formatTable, formatJSON)
 }
 

@@ -17,6 +17,7 @@ func TestBenchHTTPWrongCommandLine(t *testing.T) {
 		"bench http --workloads connections,uploads",
 		"bench http --rounds 0",
 		"bench http --seconds 0.01",
+		"bench http --xdp-mode fast",
 		"bench http -o yaml",
 	} {
 		s.run(line)
@@ -28,7 +29,7 @@ func TestBenchHTTPWrongCommandLine(t *testing.T) {
 func TestBenchHTTP(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	run := exec.CommandContext(t.Context(), buildProgram(t),
-		"bench", "http", "--rounds", "1", "--seconds", "0.3", "--contenders", "forwarding,sluice-nat", "-o", "json")
+		"bench", "http", "--rounds", "1", "--seconds", "0.3", "--contenders", "forwarding,sluice-nat", "--xdp-mode", "generic", "--threaded-napi", "-o", "json")
 	run.Stdout, run.Stderr = &stdout, &stderr
 	if err := run.Run(); err != nil {
 		t.Fatalf("%v\n%s%s", err, &stderr, &stdout)

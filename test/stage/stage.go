@@ -40,11 +40,12 @@ const pinRoot = "/sys/fs/bpf/"
 // Stage is a lab, a folder for files, and the daemon when it was started.
 type Stage struct {
 	*lab.Lab
-	Folder string           // of configuration, store and sockets
-	Pins   string           // of the daemon
-	Limits dataplane.Limits // of the daemon
-	Daemon *lab.Process     // nil before StartDaemon
-	Client *control.Client  // of the daemon
+	Folder string            // of configuration, store and sockets
+	Pins   string            // of the daemon
+	Limits dataplane.Limits  // of the daemon
+	Mode   dataplane.XDPMode // of the daemon
+	Daemon *lab.Process      // nil before StartDaemon
+	Client *control.Client   // of the daemon
 
 	decaps []string      // pins of what takes outer headers off
 	ready  chan struct{} // the daemon's
@@ -84,7 +85,8 @@ store: %s
 api: {socket: %s}
 metrics: {address: "0.0.0.0:9433"}
 limits: %s
-`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket, limits)
+xdp-mode: %s
+`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket, limits, s.Mode)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -41,8 +41,8 @@ type site struct {
 }
 
 // newSite builds everything up.
-func newSite(ctx context.Context, executable string, c Contender) (_ *site, err error) {
-	s := &site{executable: executable, target: stage.Target}
+func newSite(ctx context.Context, o Options, c Contender) (_ *site, err error) {
+	s := &site{executable: o.Executable, target: stage.Target}
 	if s.Stage, err = stage.New(labPrefix); err != nil {
 		return nil, err
 	}
@@ -62,10 +62,16 @@ func newSite(ctx context.Context, executable string, c Contender) (_ *site, err 
 		if err := s.Receive(b.Host, c.mode()); err != nil {
 			return nil, err
 		}
-		if _, err := b.Command(ctx, executable, ServerCommand); err != nil {
+		if _, err := b.Command(ctx, o.Executable, ServerCommand); err != nil {
 			return nil, err
 		}
 	}
+	if o.Threaded {
+		if err := s.receiveInThreads(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.Mode = o.XDPMode
 	if err := s.start(ctx, c); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c, err)
 	}
@@ -75,6 +81,20 @@ func newSite(ctx context.Context, executable string, c Contender) (_ *site, err 
 	idle, err := observe(ctx, restFor)
 	s.rest = idle.CPU / idle.Seconds / float64(runtime.NumCPU())
 	return s, err
+}
+
+// receiveInThreads makes NAPI of the balancer's interfaces threaded (the kernel's Documentation/networking/napi.rst).
+func (s *site) receiveInThreads(ctx context.Context) error {
+	var script strings.Builder
+	script.WriteString("mount -t sysfs sysfs /sys") // what is mounted shows the interfaces of the namespace that mounted it
+	for _, name := range strings.Split(stage.Interfaces, ",") {
+		fmt.Fprintf(&script, " && echo 1 > /sys/class/net/%s/threaded", name)
+	}
+	shell, err := s.network.Balancer.Command(ctx, "unshare", "--mount", "sh", "-c", script.String())
+	if err != nil {
+		return err
+	}
+	return succeeded(shell)
 }
 
 // start brings the contender up.

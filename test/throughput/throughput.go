@@ -78,7 +78,9 @@ type Options struct {
 	Workloads  []Workload
 	Rounds     int           // in each of which every contender has its turn
 	Duration   time.Duration // of each measurement
-	Progress   io.Writer     // is told what happens
+	XDPMode    dataplane.XDPMode
+	Threaded   bool      // threads of the kernel receive what comes in to the balancer: threaded NAPI
+	Progress   io.Writer // is told what happens
 }
 
 // setUp is about how long it takes until a contender can be measured.
@@ -134,7 +136,7 @@ func (o Options) checkInstalled(find func(program string) string) error {
 
 // turn measures a contender once, and returns what part of the processors was busy before.
 func (o Options) turn(ctx context.Context, round int, c Contender, samples samples) (rest float64, err error) {
-	s, err := newSite(ctx, o.Executable, c)
+	s, err := newSite(ctx, o, c)
 	if err != nil {
 		return 0, stage.CauseOf(ctx, err)
 	}
