@@ -72,8 +72,8 @@ func toLog(value float64) float64 { return math.Log1p(value) }
 
 func fromLog(l float64) float64 { return math.Expm1(l) }
 
-// snapshot returns the data as they are now, which Append does not change.
-func (d *Data) snapshot() *Data {
+// Snapshot returns the data as they are now, which Append does not change.
+func (d *Data) Snapshot() *Data {
 	n := len(d.Values)
 	s := *d
 	s.Values, s.sums, s.last = d.Values[:n:n], d.sums[:n:n], d.last[:n:n]

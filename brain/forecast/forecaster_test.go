@@ -238,8 +238,8 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// TestTrainer trains while the forecaster goes on.
-func TestTrainer(t *testing.T) {
+// TestLesson trains in the background while the forecaster goes on.
+func TestLesson(t *testing.T) {
 	f := newForecaster(t, noisyDays(10, 0.05, 8))
 	lesson, err := f.Lesson()
 	if err != nil {
@@ -250,7 +250,7 @@ func TestTrainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- (&Trainer{Share: 0.9}).Train(context.Background(), lesson) }()
+	go func() { done <- Background{Share: 0.9}.Do(context.Background(), lesson.Fit) }()
 	for i := range 20 {
 		f.Append(float64(1000 + i))
 		checkSound(t, f.Forecast())
@@ -270,7 +270,7 @@ func TestTrainer(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := new(Trainer).Train(ctx, lesson); err != context.Canceled {
+	if err := (Background{}).Do(ctx, lesson.Fit); err != context.Canceled {
 		t.Errorf("training that is cancelled returns %v", err)
 	}
 }
@@ -298,5 +298,35 @@ func TestStatus(t *testing.T) {
 	}
 	if math.Abs(sum-1) > 1e-9 {
 		t.Errorf("weights have the sum %g", sum)
+	}
+}
+
+// TestBackgroundShare has work that would take a processor by itself: it gets its share, however busy the machine is.
+func TestBackgroundShare(t *testing.T) {
+	const share = 0.2
+	var used, took time.Duration
+	err := Background{Share: share}.Do(t.Context(), func(ctx context.Context) error {
+		began := time.Now()
+		before, err := processorTime()
+		for err == nil && time.Since(began) < 2*time.Second {
+			for spin := time.Now(); time.Since(spin) < time.Millisecond; {
+			}
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		after, err := processorTime()
+		used, took = after-before, time.Since(began)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := time.Duration(share*float64(took)) + 2*burst; used > most {
+		t.Errorf("work used %v of a processor in %v; its share is %v", used, took, most)
+	}
+	if used == 0 {
+		t.Error("work did not run")
 	}
 }
