@@ -77,6 +77,32 @@ func (d *Detector) Fit(ctx context.Context, data *Data) error {
 	return nil
 }
 
+// Adopt has the detector use what another one has learnt.
+func (d *Detector) Adopt(o *Detector) { d.middle, d.width = o.middle, o.width }
+
+// Dropped tells the detector that data has lost so many of its first values.
+func (d *Detector) Dropped(steps int) { d.shifted -= steps }
+
+// MarshalBinary saves what Fit has learnt.
+func (d *Detector) MarshalBinary() ([]byte, error) {
+	if d.middle == nil {
+		return nil, nil
+	}
+	return save(d.middle, d.width)
+}
+
+// UnmarshalBinary loads what MarshalBinary saved. The detector is unchanged when it returns an error.
+func (d *Detector) UnmarshalBinary(saved []byte) error {
+	var middle, width *trees.Ensemble
+	if len(saved) > 0 {
+		if err := load(saved, &middle, &width); err != nil {
+			return err
+		}
+	}
+	d.middle, d.width = middle, width
+	return nil
+}
+
 // Look says whether the last value of data is an anomaly, and excludes it from what is learnt when it is. It is to be
 // called after each Append.
 func (d *Detector) Look(data *Data) (Anomaly, bool) {

@@ -293,7 +293,7 @@ func (m *arima) predict(data *Data, n int, out []float64) error {
 	values, errors := m.values[:n-m.Begin:n-m.Begin], m.errors[:n-m.Begin]
 	for k := range out {
 		values = append(values, m.filter.next(values, errors, len(values)))
-		out[k] = fromLog(values[len(values)-1] + m.Mean)
+		out[k] = times(fromLog(values[len(values)-1]+m.Mean), data.lift(n, n+k))
 	}
 	return nil
 }

@@ -93,6 +93,23 @@ func (d *Data) Exclude(step int) {
 // Include has a step learnt from that was excluded, such as an anomaly that is confirmed to be how traffic is now.
 func (d *Data) Include(step int) { delete(d.excluded, step) }
 
+// Excluded returns the steps that are not learnt from, in order.
+func (d *Data) Excluded() []int { return slices.Sorted(maps.Keys(d.excluded)) }
+
+// Tail returns the last so many steps as data of their own, and how many were dropped.
+func (d *Data) Tail(steps int) (tail *Data, dropped int) {
+	dropped = max(len(d.Values)-steps, 0)
+	tail = NewData(Series{d.Time(dropped), d.Step, d.Values[dropped:]})
+	tail.Calendar, tail.Events = d.Calendar, d.Events
+	tail.System = slices.Clone(d.System[min(dropped, len(d.System)):])
+	for step := range d.excluded {
+		if step >= dropped {
+			tail.Exclude(step - dropped)
+		}
+	}
+	return tail, dropped
+}
+
 // lesson returns the value of a step as models are to learn it, NaN when it is not known or excluded.
 func (d *Data) lesson(step int) float64 {
 	if d.excluded[step] {

@@ -8,7 +8,7 @@ import (
 )
 
 // samples are what models on features learn from: rows of FeatureCount features for one step ahead, and what the value
-// was then, as a logarithm relative to the recent mean.
+// was then, as a logarithm relative to the recent mean and what events do.
 type samples struct {
 	x []float32
 	y []float32
@@ -32,7 +32,7 @@ func samplesOf(data *Data, h int) samples {
 		m := data.moment(origin, h)
 		m.row(row)
 		s.x = append(s.x, row...)
-		s.y = append(s.y, float32(toLog(value)-m.base))
+		s.y = append(s.y, float32(toLog(value)-m.base-data.lift(origin, m.target)))
 	}
 	return s
 }
@@ -116,7 +116,7 @@ func (m *direct[L]) Predict(data *Data, n int, out []Quantiles) error {
 			before = after
 		}
 		for step := from + 1; step <= min(to, len(out)); step++ {
-			out[step-1] = between(before, after, float64(step-from)/float64(to-from), base)
+			out[step-1] = between(before, after, float64(step-from)/float64(to-from), base+data.lift(n, n-1+step))
 		}
 	}
 	return nil

@@ -42,6 +42,35 @@ func (d *Data) learnt(t time.Time, n int) float64 {
 	return sum
 }
 
+// lift returns the logarithm of what events multiply traffic by at a step beyond the first n, beside the recent mean. Models
+// learn and say what traffic would be without it, so that what is planned counts from its first occurrence on.
+func (d *Data) lift(n, target int) float64 {
+	if len(d.Events) == 0 {
+		return 0
+	}
+	return d.learnt(d.Time(target), n) - d.recentLift(n)
+}
+
+// recentLift returns the logarithm of what events multiplied the recent mean by.
+func (d *Data) recentLift(n int) float64 {
+	if len(d.Events) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for i := n - baseSteps; i < n; i++ {
+		sum += math.Exp(d.learnt(d.Time(i), n))
+	}
+	return math.Log(sum / baseSteps)
+}
+
+// times returns a value multiplied by what has this logarithm.
+func times(value, log float64) float64 {
+	if log == 0 {
+		return value
+	}
+	return value * math.Exp(log)
+}
+
 // effect returns the mean logarithm of what an event of a name multiplied traffic by, compared with the same time a day
 // before each occurrence; what is declared counts as one occurrence more.
 func (d *Data) effect(of *Event, n int) float64 {

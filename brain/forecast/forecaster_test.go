@@ -330,3 +330,41 @@ func TestBackgroundShare(t *testing.T) {
 		t.Error("work did not run")
 	}
 }
+
+// TestDeclaredEvent doubles traffic by declaration: every model says so from the first occurrence on, and no longer when
+// several occurrences have changed nothing.
+func TestDeclaredEvent(t *testing.T) {
+	const days = 12
+	forecast := func(events ...Event) map[string]float64 {
+		data := NewData(noisyDays(days, 0.03, 21))
+		data.Events = events
+		f, err := NewForecaster(data, Options{Horizon: 3, Models: []string{HoltWinters, ARIMA, Formula, Ridge, BoostingSmall}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fit(t, f)
+		f.Append(data.Values[0])
+		medians := map[string]float64{}
+		for _, m := range f.members {
+			medians[m.Name] = m.forecasts[2].P50
+		}
+		return medians
+	}
+	end := monday.AddDate(0, 0, days)
+	sale := func(start time.Time) Event { return Event{"sale", start, time.Hour, 2} }
+	without := forecast()
+	for name, with := range forecast(sale(end.Add(10 * time.Minute))) {
+		if factor := with / without[name]; math.Abs(factor-2) > 0.05 {
+			t.Errorf("%s expects %.2f times as much during an event that is declared to double traffic", name, factor)
+		}
+	}
+	var events []Event
+	for day := 1; day < days; day += 2 {
+		events = append(events, sale(monday.AddDate(0, 0, day)))
+	}
+	for name, with := range forecast(append(events, sale(end.Add(10*time.Minute)))...) {
+		if factor := with / without[name]; factor > 1.25 {
+			t.Errorf("%s expects %.2f times as much during an event that changed nothing %d times", name, factor, len(events))
+		}
+	}
+}

@@ -41,7 +41,7 @@ func (m *moment) terms() [4]float64 {
 	if slope := (hour - before) / float64(m.hour); !math.IsNaN(slope) {
 		trend = max(hour+slope*(float64(m.hour)/2+float64(m.h)), 0)
 	}
-	more := math.Exp(m.learnt(m.time, m.n)-m.learnt(m.Time(m.n-1), m.n)) - 1
+	more := math.Exp(m.lift(m.n, m.target)) - 1
 	return [4]float64{now, seasonal, trend, now * more}
 }
 
@@ -74,6 +74,7 @@ func fitFormula(ctx context.Context, data *Data, h int) (factors [4]float64, err
 		products.SetSym(i, i, formulaWeight)
 		right.SetVec(i, formulaWeight*p)
 	}
+	planned := false
 	stride := (len(data.Values) + maxSamples - 1) / maxSamples
 	for n := len(data.Values) - h; n > 0; n -= stride {
 		value := data.lesson(n - 1 + h)
@@ -85,6 +86,7 @@ func fitFormula(ctx context.Context, data *Data, h int) (factors [4]float64, err
 		}
 		m := data.moment(n, h)
 		terms := m.terms()
+		planned = planned || terms[3] != 0
 		row := mat.NewVecDense(4, terms[:])
 		scale := 1 / (terms[0] + 1)
 		row.ScaleVec(scale, row)
@@ -96,7 +98,11 @@ func fitFormula(ctx context.Context, data *Data, h int) (factors [4]float64, err
 	if !factor.Factorize(products) {
 		return factors, errors.New("the terms are no base of a regression")
 	}
-	return factors, factor.SolveVecTo(solved, right)
+	err = factor.SolveVecTo(solved, right)
+	if !planned {
+		factors[3] = 1 // nothing speaks against what is declared
+	}
+	return factors, err
 }
 
 // predict uses the factors of the next step that is learnt.

@@ -205,7 +205,7 @@ func (m *holtWinters) predict(data *Data, n int, out []float64) error {
 		m.follow(data.lesson(m.at))
 	}
 	for k := range out {
-		out[k] = m.ahead(k + 1)
+		out[k] = times(m.ahead(k+1), data.lift(n, n+k))
 	}
 	return nil
 }

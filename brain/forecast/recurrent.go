@@ -46,7 +46,7 @@ func (m *recurrent) Fit(ctx context.Context, data *Data) error {
 		for i := origin; i < origin+m.horizon; i++ {
 			target := math.NaN()
 			if i < n {
-				target = toLog(data.lesson(i)) - now.base
+				target = toLog(data.lesson(i)) - now.base - data.lift(origin, i)
 			}
 			sequence.Targets = append(sequence.Targets, float32(target))
 		}
@@ -82,7 +82,7 @@ func (m *recurrent) Predict(data *Data, n int, out []Quantiles) error {
 	base := toLog(data.recent(n, baseSteps))
 	for k, q := range m.network.Forecast(m.state)[:len(out)] {
 		values := [3]float64{float64(q[0]), float64(q[1]), float64(q[2])}
-		out[k] = between(values, values, 0, base)
+		out[k] = between(values, values, 0, base+data.lift(n, n+k))
 		if math.IsNaN(values[1]) {
 			return lstm.ErrDiverged
 		}
