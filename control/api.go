@@ -78,6 +78,7 @@ func (d *Daemon) handler() http.Handler {
 	d.registerTraces(api)
 	d.registerEvents(api)
 	d.registerHistory(api)
+	d.registerForecast(api)
 	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
 	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux

@@ -32,6 +32,7 @@ type Config struct {
 	HashSeed    uint32            `json:"hash-seed"`
 	Limits      dataplane.Limits  `json:"limits"`
 	Probes      ProbesConfig      `json:"probes"`
+	Forecast    ForecastConfig    `json:"forecast"`
 	Defaults    Defaults          `json:"defaults"`
 
 	ProbePath dataplane.ProbePath `json:"probe-path"` // of probes that travel like traffic
@@ -71,6 +72,7 @@ func DefaultConfig() Config {
 		Log:         LogConfig{Level: Level(slog.LevelInfo), Format: "text"},
 		Limits:      dataplane.DefaultLimits,
 		Probes:      ProbesConfig{Rate: 2000, Share: 0.1},
+		Forecast:    ForecastConfig{Services: 32, Share: 5},
 		Defaults:    builtinDefaults,
 	}
 }
@@ -102,7 +104,7 @@ func parseConfig(name string, data []byte) (Config, error) {
 
 func (c *Config) check() *FieldError {
 	for _, check := range []func() *FieldError{
-		c.checkInterfaces, c.checkPlaces, c.checkProbePath, c.checkLimits, c.checkDefaults,
+		c.checkInterfaces, c.checkPlaces, c.checkProbePath, c.checkLimits, c.checkForecast, c.checkDefaults,
 	} {
 		if err := check(); err != nil {
 			return err

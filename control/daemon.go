@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluicelb/sluice/brain/forecast/live"
 	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/brain/history"
 	"github.com/sluicelb/sluice/dataplane"
@@ -32,6 +33,7 @@ type Daemon struct {
 	dataplane  *dataplane.Dataplane
 	reconciler *reconciler
 	history    *history.History
+	forecasts  *live.Forecasts
 	sampler    *sampler
 }
 
@@ -75,6 +77,9 @@ func Run(ctx context.Context, config Config, o Options) error {
 	defer d.dataplane.Close()
 	d.reconciler = newReconciler(d.dataplane, config, d.log, health.Options[target]{})
 	d.reconciler.want(d.store.Manifest())
+	if err := d.openForecasts(); err != nil {
+		return err
+	}
 	d.sampler = d.newSampler()
 	return d.serve(ctx, listener, metrics)
 }
@@ -148,6 +153,7 @@ func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) erro
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { d.reconciler.run(ctx); return nil })
 	group.Go(func() error { d.sampler.run(ctx); return nil })
+	group.Go(func() error { d.forecasts.Run(ctx); return nil })
 	group.Go(func() error { return d.dataplane.Signals(ctx, d.signal) })
 	group.Go(func() error { d.keepAttached(ctx); return nil })
 	group.Go(func() error { return serveHTTP(ctx, listener, d.handler()) })

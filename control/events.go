@@ -26,19 +26,20 @@ type EventKind string
 
 // The kinds of events.
 const (
-	EventState  EventKind = "state"  // a backend has another state
-	EventWeight EventKind = "weight" // a backend that is up gets another share of its weight
-	EventPanic  EventKind = "panic"  // all backends of a service are used since too few are up, or not any more
+	EventState   EventKind = "state"   // a backend has another state
+	EventWeight  EventKind = "weight"  // a backend that is up gets another share of its weight
+	EventPanic   EventKind = "panic"   // all backends of a service are used since too few are up, or not any more
+	EventAnomaly EventKind = "anomaly" // a minute's new flows were not as expected
 )
 
-// Event is a change that the daemon made by itself, and why.
+// Event is a change that the daemon made by itself or noticed, and why.
 type Event struct {
 	Number  uint64    `json:"number" doc:"Counts from 1 since the daemon started"`
 	Time    time.Time `json:"time"`
-	Kind    EventKind `json:"kind" enum:"state,weight,panic"`
+	Kind    EventKind `json:"kind" enum:"state,weight,panic,anomaly"`
 	Service string    `json:"service"`
 	Backend string    `json:"backend,omitempty"`
-	From    string    `json:"from" doc:"State, or percent of the weight"`
+	From    string    `json:"from" doc:"State, percent of the weight, or how many flows were expected"`
 	To      string    `json:"to"`
 	Cause   string    `json:"cause,omitempty"`
 
@@ -143,7 +144,15 @@ func (j *journal) add(e Event) {
 	if e.Kind == EventWeight {
 		level = slog.LevelDebug
 	}
-	j.log.Log(context.Background(), level, "backend changed", "kind", e.Kind, "service", e.Service, "backend", e.Backend, "from", e.From, "to", e.To, "cause", e.Cause)
+	j.log.Log(context.Background(), level, e.message(), "kind", e.Kind, "service", e.Service, "backend", e.Backend, "from", e.From, "to", e.To, "cause", e.Cause)
+}
+
+// message is what the log says of the event.
+func (e *Event) message() string {
+	if e.Kind == EventAnomaly {
+		return "traffic is not as expected"
+	}
+	return "backend changed"
 }
 
 // after returns the events after a number, and what is closed when there are more.

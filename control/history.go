@@ -60,7 +60,7 @@ func (d *Daemon) registerHistory(api huma.API) {
 			if err != nil {
 				return nil, huma.Error422UnprocessableEntity(err.Error())
 			}
-			return reply(file.Imported, d.history.Import(name, file))
+			return reply(file.Imported, errors.Join(d.history.Import(name, file), d.forecasts.Imported(name)))
 		})
 }
 

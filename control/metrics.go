@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sluicelb/sluice/brain/forecast"
 )
 
 // listen opens the address of /metrics; nil when metrics are switched off.
@@ -30,7 +32,7 @@ func (d *Daemon) metricsHandler() http.Handler {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		statusCollector{d.status, d.reconciler.journal.counted},
+		statusCollector{d.status, d.reconciler.journal.counted, d.forecasts.Latest},
 	)
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -41,6 +43,7 @@ func (d *Daemon) metricsHandler() http.Handler {
 type statusCollector struct {
 	status func() Status
 	events func() map[eventCount]uint64
+	latest func() map[string]forecast.Forecast // of the services that learn
 }
 
 func metric(name, help string, labels ...string) *prometheus.Desc {
@@ -63,6 +66,8 @@ var (
 	probeLatency    = metric("backend_probe_latency_seconds", "Geometric mean of the latency of its latest probes; absent without any.", "service", "backend")
 	handshakeTime   = metric("backend_handshake_seconds", "Geometric mean of the time from SYN to the client's next packet, lately; absent when none was seen.", "service", "backend")
 	handshakeFails  = metric("backend_handshake_failures", "Share of handshakes that failed lately, 0 to 1.", "service", "backend")
+	forecastFlows   = metric("forecast_new_flows", "New flows in the minute that begins in 14 minutes: what they stay below with this probability. Of services that learn.", "service", "quantile")
+	forecastSure    = metric("forecast_confidence", "Probability that they are within 10 % of the quantile 0.5, 0 to 1.", "service")
 	eventsCounted   = metric("events_total", "Changes that the daemon made by itself.", "service", "backend", "kind", "to")
 	ends            = map[string]*prometheus.Desc{ // by the first word of the reason
 		"pass":   metric("passes_total", "Packets left to the host's own stack.", "reason"),
@@ -97,6 +102,12 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	emit(slotsUsed, prometheus.GaugeValue, float64(status.Tables.SlotsUsed))
 	for i := range status.Services {
 		status.Services[i].collect(emit)
+	}
+	for service, f := range c.latest() {
+		emit(forecastFlows, prometheus.GaugeValue, f.P10, service, "0.1")
+		emit(forecastFlows, prometheus.GaugeValue, f.P50, service, "0.5")
+		emit(forecastFlows, prometheus.GaugeValue, f.P90, service, "0.9")
+		emit(forecastSure, prometheus.GaugeValue, f.Confidence, service)
 	}
 	for of, count := range c.events() {
 		emit(eventsCounted, prometheus.CounterValue, float64(count), of.service, of.backend, of.kind, of.to)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sluicelb/sluice/brain/forecast"
 	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/dataplane"
 )
@@ -37,7 +38,9 @@ func TestStatusAsMetrics(t *testing.T) {
 	}
 	registry := prometheus.NewRegistry()
 	events := map[eventCount]uint64{{"web", "one", "state", "down"}: 2}
-	registry.MustRegister(statusCollector{func() Status { return status }, func() map[eventCount]uint64 { return events }})
+	registry.MustRegister(statusCollector{func() Status { return status }, func() map[eventCount]uint64 { return events }, func() map[string]forecast.Forecast {
+		return map[string]forecast.Forecast{"web": {Quantiles: forecast.Quantiles{P10: 10, P50: 20, P90: 30}, Confidence: 0.5}}
+	}})
 	response := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	var got []string
@@ -69,6 +72,10 @@ func TestStatusAsMetrics(t *testing.T) {
 		`sluice_build_info{version="1.2.3"} 1`,
 		`sluice_drops_total{reason="malformed"} 2`,
 		`sluice_events_total{backend="one",kind="state",service="web",to="down"} 2`,
+		`sluice_forecast_confidence{service="web"} 0.5`,
+		`sluice_forecast_new_flows{quantile="0.1",service="web"} 10`,
+		`sluice_forecast_new_flows{quantile="0.5",service="web"} 20`,
+		`sluice_forecast_new_flows{quantile="0.9",service="web"} 30`,
 		`sluice_passes_total{reason="no_service"} 7`,
 		`sluice_problems 1`,
 		`sluice_service_state{service="web",state="degraded"} 1`,

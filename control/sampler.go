@@ -22,7 +22,8 @@ type sampler struct {
 	history  *history.History
 	services func() []Service
 	traffic  func(dataplane.ServiceKey) ([]dataplane.Traffic, bool)
-	up       func(*Service) int // backends
+	up       func(*Service) int   // backends
+	told     func(history.Minute) // is told of each minute once it is in the history; may be nil
 	clock    func() (wall time.Time, steady time.Duration)
 	log      *slog.Logger
 
@@ -45,6 +46,7 @@ func (d *Daemon) newSampler() *sampler {
 		services: func() []Service { return d.store.Manifest().Services },
 		traffic:  d.dataplane.Traffic,
 		up:       d.reconciler.up,
+		told:     func(m history.Minute) { d.forecasts.Minute(m.At, m.Rows) },
 		clock:    steadyClock(),
 		log:      d.log,
 		tallies:  make(map[dataplane.ServiceKey]*tally),
@@ -120,8 +122,10 @@ func (s *sampler) sample() {
 		scale = 1
 	}
 	rows := s.measure(scale)
-	if took > step/2 && took < step+step/2 {
-		s.waiting = append(s.waiting, history.Minute{At: wall.Add(-took / 2), Rows: rows})
+	minute := history.Minute{At: wall.Add(-took / 2), Rows: rows}
+	whole := took > step/2 && took < step+step/2
+	if whole {
+		s.waiting = append(s.waiting, minute)
 		s.waiting = s.waiting[max(len(s.waiting)-maxWaiting, 0):]
 	}
 	var trusted time.Time
@@ -129,6 +133,9 @@ func (s *sampler) sample() {
 		trusted = wall
 	}
 	s.write(trusted)
+	if whole && s.told != nil {
+		s.told(minute)
+	}
 }
 
 // write has what waits written; what cannot be waits for the next time.

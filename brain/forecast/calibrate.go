@@ -65,6 +65,7 @@ func (c *calibrator) apply(q Quantiles, whole bool) (Quantiles, float64, judgeme
 	lower, upper := c.factors()
 	q.P10 = fromLog(max(j.median-lower*j.below, 0))
 	q.P90 = fromLog(j.median + upper*j.above)
+	q = q.proper()
 	if whole {
 		q = q.whole()
 		j.forecast = q.P50

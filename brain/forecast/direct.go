@@ -128,7 +128,7 @@ func between(a, b [3]float64, part, base float64) Quantiles {
 	for i := range q {
 		q[i] = fromLog(a[i] + part*(b[i]-a[i]) + base)
 	}
-	return Quantiles{min(q[0], q[1]), q[1], max(q[1], q[2])}.nonNegative()
+	return Quantiles{q[0], q[1], q[2]}.proper()
 }
 
 // MarshalBinary saves the learners.

@@ -69,7 +69,8 @@ func (q Quantiles) whole() Quantiles {
 	return Quantiles{math.Round(q.P10), math.Round(q.P50), math.Round(q.P90)}
 }
 
-// nonNegative returns the forecast without what is below zero.
-func (q Quantiles) nonNegative() Quantiles {
-	return Quantiles{max(q.P10, 0), max(q.P50, 0), max(q.P90, 0)}
+// proper returns the forecast without what is below zero, and with the median between the others, which rounding and
+// models of one quantile each may have on the wrong side.
+func (q Quantiles) proper() Quantiles {
+	return Quantiles{max(min(q.P10, q.P50), 0), max(q.P50, 0), max(q.P90, q.P50, 0)}
 }

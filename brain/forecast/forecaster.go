@@ -181,6 +181,7 @@ func (f *Forecaster) look() {
 		}
 		raw := o.path[k.steps-1].Quantiles
 		q, confidence, j := k.calibrator.apply(raw, !f.data.parts)
+		q = f.bounded(q)
 		o.judged = append(o.judged, j)
 		factors = append(factors, factorOf(raw, q, confidence))
 		calibrated = append(calibrated, Forecast{q, confidence})
@@ -261,7 +262,14 @@ func (f *Forecaster) blend(k *knot, step int) Quantiles {
 		return f.fallback(step)
 	}
 	l := toLog(median / sum)
-	return Quantiles{fromLog(l - below/sum), median / sum, fromLog(l + above/sum)}.nonNegative()
+	return Quantiles{fromLog(l - below/sum), median / sum, fromLog(l + above/sum)}.proper()
+}
+
+// bounded keeps the upper end from what no forecast may be, see sound. After values that did not vary the distances are tiny
+// that calibration has factors of.
+func (f *Forecaster) bounded(q Quantiles) Quantiles {
+	q.P90 = max(min(q.P90, absurd*(f.largest+1)), q.P50)
+	return q
 }
 
 // fallback returns the forecast of the first model that can tell; without any value it is 0.
@@ -306,6 +314,7 @@ func (f *Forecaster) calibratePath(path []Forecast, factors []factor) {
 		l := toLog(q.P50)
 		q.P10 = fromLog(max(l-max(x.below, 0)*max(l-toLog(q.P10), thinnest), 0))
 		q.P90 = fromLog(l + max(x.above, 0)*max(toLog(q.P90)-l, thinnest))
+		*q = f.bounded(q.proper())
 		if !f.data.parts {
 			*q = q.whole()
 		}

@@ -368,3 +368,22 @@ func TestDeclaredEvent(t *testing.T) {
 		}
 	}
 }
+
+// TestConstant has traffic that does not vary, of values whose logarithm and its inverse differ by rounding: it is known.
+func TestConstant(t *testing.T) {
+	for _, value := range []float64{0, 500, 0.3, 1e6} {
+		s := Series{Start: monday, Step: time.Minute, Values: slices.Repeat([]float64{value}, 3*1440)}
+		f, err := NewForecaster(NewData(s), Options{Horizon: 15, Models: []string{Formula, Ridge}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fit(t, f)
+		for range 200 {
+			f.Append(value)
+		}
+		checkSound(t, f.Forecast())
+		if got := f.Forecast()[14]; math.Abs(got.P50-value) > 1e-6*value || value > 0 && got.Confidence < 0.8 {
+			t.Errorf("after %g each minute: %+v", value, got)
+		}
+	}
+}

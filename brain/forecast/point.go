@@ -88,7 +88,7 @@ func (m *pointModel) Predict(data *Data, n int, out []Quantiles) error {
 			low, high = m.errs.Low[k], m.errs.High[k]
 		}
 		l := toLog(max(value, 0))
-		out[k] = Quantiles{fromLog(l + low), max(value, 0), fromLog(l + high)}.nonNegative()
+		out[k] = Quantiles{fromLog(l + low), value, fromLog(l + high)}.proper()
 	}
 	return nil
 }

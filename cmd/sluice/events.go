@@ -18,9 +18,9 @@ func newEventsCommand(c *cli) *cobra.Command {
 	var request control.EventsRequest
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Tell what changed of backends' states and weights, and why",
+		Short: "Tell what changed of backends and traffic, and why",
 		Long: `Tell what changed and why: states of backends, by health or by wish, weights that scores and slow start brought, and
-services that are in panic. The daemon keeps the latest 10,000 of these events while it runs; its log has them too.`,
+services that are in panic; and minutes in which the traffic of a service was not as expected. The daemon keeps the latest 10,000 of these events while it runs; its log has them too.`,
 		Example: `  sluice events -f
   sluice events --service web -o json`,
 		Args:              arguments,

@@ -117,6 +117,19 @@ func (f *Forecasts) report(name string, s *service) Report {
 	return r
 }
 
+// Latest returns the forecast of the last step of each service that learns.
+func (f *Forecasts) Latest() map[string]forecast.Forecast {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	latest := make(map[string]forecast.Forecast)
+	for name, s := range f.services {
+		if s.forecaster != nil {
+			latest[name] = s.forecaster.Forecast()[Horizon-1]
+		}
+	}
+	return latest
+}
+
 // Confirm has a service learn from the anomalies from one time up to before another: traffic is so now. It returns how
 // many minutes that were left out are not any more.
 func (f *Forecasts) Confirm(name string, from, to time.Time) int {
