@@ -79,6 +79,7 @@ func (d *Daemon) handler() http.Handler {
 	d.registerEvents(api)
 	d.registerHistory(api)
 	d.registerForecast(api)
+	d.registerPlannedEvents(api)
 	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
 	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux

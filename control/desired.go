@@ -58,6 +58,12 @@ func (r rules) remove(m *Manifest, ref string) error {
 	if err != nil {
 		return err
 	}
+	m.followEvents(func(name string) string {
+		if name == m.Services[i].Name {
+			return ""
+		}
+		return name
+	})
 	m.Services = slices.Delete(m.Services, i, i+1)
 	return nil
 }
@@ -152,31 +158,47 @@ func (r rules) change(m *Manifest, ref string, edit func(*Service) error) (Servi
 		return Service{}, &FieldError{Path: err.Path, Service: m.Services[i].Name, Problem: err.Problem}
 	}
 	before := m.usage()
+	m.followEvents(func(name string) string {
+		if name == m.Services[i].Name {
+			return s.Name
+		}
+		return name
+	})
 	m.Services[i] = s
 	return s, r.check(m, before, []Service{s})
 }
 
 // apply makes the listed services what is listed and says what that changes.
 func (r rules) apply(m *Manifest, request ApplyRequest) (ApplyResult, error) {
-	listed := Manifest{Services: request.Services}.clone()
+	listed := Manifest{Services: request.Services, Events: request.Events}.clone()
 	m.adoptNames(listed)
 	if err := listed.complete(r.defaults); err != nil {
 		return ApplyResult{}, err
 	}
 	result := ApplyResult{Changes: []Change{}, Kept: []string{}}
-	next := listed
+	next := Manifest{Services: listed.Services, Events: slices.Clone(m.Events)}
+	names := make(map[string]string, len(m.Services)) // before and after
 	for _, p := range pairs(m.Services, listed.Services) {
-		if p.after == nil && !request.Prune {
+		switch {
+		case p.before != nil && p.after != nil:
+			names[p.before.Name] = p.after.Name
+		case p.after == nil && !request.Prune:
 			next.Services = append(next.Services, *p.before)
 			result.Kept = append(result.Kept, p.before.Name)
+			names[p.before.Name] = p.before.Name
 		}
 	}
 	slices.Sort(result.Kept)
 	if err := r.check(&next, m.usage(), listed.Services); err != nil {
 		return ApplyResult{}, err
 	}
+	next.followEvents(func(name string) string { return names[name] })
+	if err := next.applyEvents(listed, request.Prune); err != nil {
+		return ApplyResult{}, err
+	}
 	result.Changes = append(result.Changes, difference(m.Services, next.Services)...)
-	m.Services = next.Services
+	result.Changes = append(result.Changes, eventDifference(m.Events, next.Events)...)
+	*m = next
 	return result, nil
 }
 

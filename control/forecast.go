@@ -17,6 +17,8 @@ import (
 type ForecastConfig struct {
 	Services uint32  `json:"services"` // that learn, the busiest ones; others are forecast by simple models
 	Share    Percent `json:"share"`    // of one processor, on average
+	Zone     string  `json:"zone"`     // of the clocks that people live by, such as Europe/Berlin; "" is UTC
+	Calendar string  `json:"calendar"` // a file of holidays; "" has none
 }
 
 // maxLearning services take some 6 GiB.
@@ -29,14 +31,39 @@ func (c *Config) checkForecast() *FieldError {
 	case c.Forecast.Share <= 0:
 		return invalid("forecast.share", "%s is not above 0%% (services: 0 has nothing learn)", c.Forecast.Share)
 	}
+	if _, err := forecast.NewCalendar(c.Forecast.Zone, ""); err != nil {
+		return invalid("forecast.zone", "%v", err)
+	}
+	if _, err := forecast.NewCalendar("", c.Forecast.Calendar); err != nil {
+		return invalid("forecast.calendar", "%v", err)
+	}
 	return nil
 }
 
-func (d *Daemon) openForecasts() (err error) {
+func (d *Daemon) openForecasts() error {
+	c := d.config.Forecast
+	calendar, err := forecast.NewCalendar(c.Zone, c.Calendar)
+	if err != nil {
+		return err
+	}
 	d.forecasts, err = live.New(d.store.db, d.history, live.Options{
-		Learn: int(d.config.Forecast.Services), Share: d.config.Forecast.Share.fraction(), Anomaly: d.anomaly, Logger: d.log,
+		Learn: int(c.Services), Share: c.Share.fraction(), Calendar: calendar, Events: d.planned, Anomaly: d.anomaly, Logger: d.log,
 	})
 	return err
+}
+
+// planned returns what takes place at a service from one time up to before another.
+func (d *Daemon) planned(service string, from, to time.Time) (all []forecast.Event) {
+	for _, p := range d.store.Manifest().Events {
+		if p.Service != service {
+			continue
+		}
+		e := p.event()
+		for _, o := range e.Occurrences(from, to) {
+			all = append(all, forecast.Event{Name: e.Name, Start: o.Start, Length: o.End.Sub(o.Start), Expect: float64(e.Expect)})
+		}
+	}
+	return all
 }
 
 // anomaly tells that traffic is not as expected.

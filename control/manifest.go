@@ -67,7 +67,7 @@ func (e endpoint) portOr(port *uint16) (uint16, *FieldError) {
 	return *port, nil
 }
 
-// ParseManifest reads services from YAML or JSON; name is the file's, for errors. Services are returned
+// ParseManifest reads services and planned events from YAML or JSON; name is the file's, for errors. Services are returned
 // as written, without defaults, but checked with them. An error names file, line, column and field, and
 // what is allowed; it is an ErrInvalid.
 func ParseManifest(name string, data []byte) (Manifest, error) {
@@ -76,16 +76,17 @@ func ParseManifest(name string, data []byte) (Manifest, error) {
 		return Manifest{}, err
 	}
 	var file struct {
-		Services []serviceFile `json:"services"`
+		Services []serviceFile  `json:"services"`
+		Events   []PlannedEvent `json:"events"`
 	}
 	if problem := d.decode(&file); problem != nil {
 		return Manifest{}, d.manifestError(problem)
 	}
 	// An empty file is more likely an accident than the wish to have nothing, which is "services: []".
-	if file.Services == nil {
+	if file.Services == nil && file.Events == nil {
 		return Manifest{}, tag(ErrInvalid, `%s: the key "services" is missing`, name)
 	}
-	manifest := Manifest{Services: make([]Service, len(file.Services))}
+	manifest := Manifest{Services: make([]Service, len(file.Services)), Events: file.Events}
 	for i := range file.Services {
 		service, problem := file.Services[i].service()
 		if problem != nil {
@@ -129,14 +130,14 @@ func (f *serviceFile) service() (Service, *FieldError) {
 
 // clone returns a copy that shares nothing with m.
 func (m Manifest) clone() Manifest {
-	c := Manifest{Services: make([]Service, len(m.Services))}
+	c := Manifest{Services: make([]Service, len(m.Services)), Events: slices.Clone(m.Events)}
 	for i := range m.Services {
 		c.Services[i] = m.Services[i].clone()
 	}
 	return c
 }
 
-// complete fills in what is open, checks every service, and that no two have the same name or key.
+// complete fills in what is open, checks every service and event, and that no two have the same name or key.
 func (m Manifest) complete(d Defaults) *FieldError {
 	names := make(map[string]int, len(m.Services))
 	keys := make(map[dataplane.ServiceKey]int, len(m.Services))
@@ -154,16 +155,22 @@ func (m Manifest) complete(d Defaults) *FieldError {
 		}
 		names[s.Name], keys[s.Key()] = i, i
 	}
-	return nil
+	return m.completeEvents()
 }
 
-// Minimal returns the services without what their defaults say anyway, sorted by name. Applied, it
+// Minimal returns the services without what their defaults say anyway, sorted by name, and the events likewise. Applied, it
 // changes nothing. The mode is always written, because its default is the daemon's.
 func (m Manifest) Minimal() Manifest {
 	c := m.clone()
 	slices.SortFunc(c.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range c.Services {
 		c.Services[i].minimize()
+	}
+	sortEvents(c.Events)
+	for i := range c.Events {
+		if e := &c.Events[i]; e.Name == e.defaultName() {
+			e.Name = ""
+		}
 	}
 	return c
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/sluicelb/sluice/dataplane"
 )
 
-// Manifest is a set of services: what apply reads, export writes and the store holds.
+// Manifest is a set of services, and the events that are planned: what apply reads, export writes and the store holds.
 type Manifest struct {
-	Services []Service `json:"services"`
+	Services []Service      `json:"services"`
+	Events   []PlannedEvent `json:"events,omitempty"`
 }
 
 // Service is the desired state of one service. What comes from the daemon has every field filled in,

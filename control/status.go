@@ -105,9 +105,10 @@ type VersionInfo struct {
 
 // ApplyRequest is a manifest and what to do with it.
 type ApplyRequest struct {
-	Services []Service `json:"services" nullable:"false"`
-	Prune    bool      `json:"prune,omitempty" doc:"Remove the services that are not listed"`
-	DryRun   bool      `json:"dry-run,omitempty" doc:"Only say what would change"`
+	Services []Service      `json:"services" nullable:"false"`
+	Events   []PlannedEvent `json:"events,omitzero" doc:"All that are planned for the services that are listed, here or there. Default: they stay"`
+	Prune    bool           `json:"prune,omitempty" doc:"Remove the services, and with a list of events the events, that are not listed"`
+	DryRun   bool           `json:"dry-run,omitempty" doc:"Only say what would change"`
 }
 
 // ApplyResult says what an ApplyRequest changed, or would change.
@@ -133,13 +134,14 @@ type Kind string
 const (
 	KindService Kind = "service"
 	KindBackend Kind = "backend"
+	KindEvent   Kind = "event" // a planned one
 )
 
 // Change is one difference between the desired state before and after.
 type Change struct {
 	Action Action `json:"action" enum:"create,update,remove"`
-	Kind   Kind   `json:"kind" enum:"service,backend"`
-	Name   string `json:"name" doc:"Of the service, or SERVICE/BACKEND"`
+	Kind   Kind   `json:"kind" enum:"service,backend,event"`
+	Name   string `json:"name" doc:"Of the service, or SERVICE/BACKEND, or SERVICE/EVENT"`
 	Detail string `json:"detail,omitempty" doc:"For example: weight 100 -> 50"`
 }
 

@@ -67,6 +67,9 @@ func (s *Store) load(tx *bolt.Tx) error {
 	case string(version) != string(storeVersion):
 		return fmt.Errorf("it has version %s, this program needs %s", version, storeVersion)
 	}
+	if err := s.manifest.loadEvents(meta); err != nil {
+		return err
+	}
 	services, err := tx.CreateBucketIfNotExists(servicesBucket)
 	if err != nil {
 		return err
@@ -100,12 +103,15 @@ func (s *Store) Manifest() Manifest {
 func (s *Store) Update(change func(*Manifest) error, committed func(Manifest)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := Manifest{Services: slices.Clone(s.manifest.Services)}
+	next := Manifest{Services: slices.Clone(s.manifest.Services), Events: slices.Clone(s.manifest.Events)}
 	if err := change(&next); err != nil {
 		return err
 	}
 	slices.SortFunc(next.Services, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
-	err := s.db.Update(func(tx *bolt.Tx) error { return write(tx.Bucket(servicesBucket), s.manifest, next) })
+	sortEvents(next.Events)
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		return errors.Join(write(tx.Bucket(servicesBucket), s.manifest, next), writeEvents(tx.Bucket(metaBucket), s.manifest, next))
+	})
 	if err != nil {
 		return fmt.Errorf("writing the store: %w", err)
 	}

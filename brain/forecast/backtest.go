@@ -11,8 +11,9 @@ import (
 // known by that step.
 type Backtest struct {
 	Options
-	Train    float64             // share of the series before the first value that is scored, above 0 and below 1
-	Refit    time.Duration       // between two fits
+	Train    float64       // share of the series before the first value that is scored, above 0 and below 1
+	Refit    time.Duration // between two fits
+	Calendar Calendar
 	Progress func(share float64) // is told from 0 to 1 how far it is; may be nil
 }
 
@@ -38,7 +39,9 @@ func (b *Backtest) Run(ctx context.Context, series Series) (*Report, error) {
 	n := len(series.Values)
 	test := int(float64(n) * b.Train)
 	begin := max(test-series.Steps(warmUp), test/2, 1)
-	f, err := NewForecaster(NewData(Series{series.Start, series.Step, series.Values[:begin:begin]}), options)
+	data := NewData(Series{series.Start, series.Step, series.Values[:begin:begin]})
+	data.Calendar = b.Calendar
+	f, err := NewForecaster(data, options)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,25 @@
 package forecast
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Calendar tells which days are unlike others. The zero value has UTC, no holidays, and offices open from 9 to 17 h.
 type Calendar struct {
 	Location *time.Location
 	Holidays map[Date]bool
+}
+
+// NewCalendar returns a calendar by a time zone and a file of holidays (see LoadHolidays), either of which may be "".
+func NewCalendar(zone, holidays string) (c Calendar, err error) {
+	if c.Location, err = time.LoadLocation(zone); err != nil {
+		return Calendar{}, fmt.Errorf("%q is no time zone that this host knows, such as Europe/Berlin", zone)
+	}
+	if holidays != "" {
+		c.Holidays, err = LoadHolidays(holidays)
+	}
+	return c, err
 }
 
 // Date is a day of a calendar.

@@ -24,28 +24,28 @@ type Event struct {
 // Occurrence is one time that an event takes place.
 type Occurrence struct{ Start, End time.Time }
 
-// Check returns what is wrong with an event, but for its names.
-func (e *Event) Check() error {
+// Check returns what is wrong with an event, but for its names, and with which field of it.
+func (e *Event) Check() (field string, err error) {
 	switch {
 	case e.At.IsZero():
-		return errors.New("at: is missing; when does it begin?")
+		return "at", errors.New("is missing; when does it begin?")
 	case e.For <= 0:
-		return fmt.Errorf("for: %s is no duration above 0", e.For)
-	case e.Expect <= 0 || math.IsInf(float64(e.Expect), 0) || e.Expect != e.Expect:
-		return fmt.Errorf("expect: %g is no factor above 0", float64(e.Expect))
+		return "for", fmt.Errorf("%s is no duration above 0", e.For)
+	case !(e.Expect > 0) || math.IsInf(float64(e.Expect), 0):
+		return "expect", errors.New("is missing: how does it change the traffic? For example +40%")
 	case !slices.Contains(recurrences, e.Every):
-		return fmt.Errorf("every: %q is not known (known: day, week, month, year)", string(e.Every))
+		return "every", fmt.Errorf("%q is not known (known: day, week, month, year)", string(e.Every))
 	case e.Every != Once && e.For > e.Every.shortest():
-		return fmt.Errorf("for: %s is longer than the %s after which it recurs", e.For, e.Every)
+		return "for", fmt.Errorf("%s is longer than the %s after which it recurs", e.For, e.Every)
 	}
-	_, err := e.location()
-	return err
+	_, err = e.location()
+	return "zone", err
 }
 
 func (e *Event) location() (*time.Location, error) {
 	zone, err := time.LoadLocation(e.Zone)
 	if err != nil {
-		return nil, fmt.Errorf("zone: %q is no time zone that this host knows, such as Europe/Berlin", e.Zone)
+		return nil, fmt.Errorf("%q is no time zone that this host knows, such as Europe/Berlin", e.Zone)
 	}
 	return zone, nil
 }

@@ -35,7 +35,7 @@ func TestOccurrences(t *testing.T) {
 		{"2024-02-29T11:00:00Z", Yearly, "2025-01-01T00:00:00Z", "2033-01-01T00:00:00Z", "Feb29 12:00, Feb29 12:00"},
 	} {
 		e := Event{At: at(c.at), For: 2 * time.Hour, Expect: 1.4, Every: c.every, Zone: "Europe/Berlin"}
-		if err := e.Check(); err != nil {
+		if _, err := e.Check(); err != nil {
 			t.Fatal(err)
 		}
 		if got := occurrences(e, c.from, c.to); got != c.want {
@@ -48,15 +48,15 @@ func TestEventCheck(t *testing.T) {
 	for want, change := range map[string]func(*Event){
 		"at: is missing":             func(e *Event) { e.At = time.Time{} },
 		"for: 0s is no duration":     func(e *Event) { e.For = 0 },
-		"expect: 0 is no factor":     func(e *Event) { e.Expect = 0 },
+		"expect: is missing":         func(e *Event) { e.Expect = 0 },
 		"is longer than the day":     func(e *Event) { e.For, e.Every = 24*time.Hour, Daily },
 		`every: "hour" is not known`: func(e *Event) { e.Every, e.For = "hour", 0+time.Second },
 		`zone: "Mars" is no`:         func(e *Event) { e.Zone = "Mars" },
 	} {
 		e := Event{At: noon, For: time.Hour, Expect: 1.4}
 		change(&e)
-		if err := e.Check(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+		if field, err := e.Check(); err == nil || !strings.Contains(field+": "+err.Error(), want) {
+			t.Errorf("%s: %v, want %q", field, err, want)
 		}
 	}
 }

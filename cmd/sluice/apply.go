@@ -34,7 +34,7 @@ Services that it does not list stay, unless --prune is given. Applying what ` + 
 			if err != nil {
 				return err
 			}
-			request.Services = manifest.Services
+			request.Services, request.Events = manifest.Services, manifest.Events
 			result, err := c.client().Apply(cmd.Context(), request)
 			if err != nil {
 				return err

@@ -9,7 +9,7 @@ import (
 func newExportCommand(c *cli) *cobra.Command {
 	return outputFlag(&cobra.Command{
 		Use:               "export",
-		Short:             "Print every service as a manifest for apply",
+		Short:             "Print every service and planned event as a manifest for apply",
 		Args:              arguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -17,7 +17,11 @@ func newExportCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(cmd, control.Manifest{Services: services}.Minimal(), nil)
+			events, err := c.client().PlannedEvents(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return c.show(cmd, control.Manifest{Services: services, Events: events}.Minimal(), nil)
 		},
 	}, formatYAML, formatJSON)
 }

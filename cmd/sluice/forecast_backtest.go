@@ -25,6 +25,7 @@ type backtestOptions struct {
 	train                float64
 	models               []string
 	missing              string
+	zone, calendar       string
 	seed                 uint64
 }
 
@@ -72,6 +73,9 @@ were within 10 % of what came.`,
 	flags.DurationVar(&o.refit, "refit", o.refit, "`DURATION` after which models learn anew")
 	flags.StringVar(&o.missing, "missing", o.missing, "`auto|zeros|none`: which runs of zeros of 5 minutes are missing data")
 	completeFlag(cmd, "missing", texts(forecast.AllMissing())...)
+	flags.StringVar(&o.zone, "zone", "", "time `ZONE` of the clocks that people live by, such as Europe/Berlin (default UTC)")
+	completeFlag(cmd, "zone")
+	flags.StringVar(&o.calendar, "calendar", "", "`FILE` of holidays: iCalendar, or lines such as 2026-12-25 Christmas Day")
 	flags.Uint64Var(&o.seed, "seed", o.seed, "`NUMBER` that chance begins with: the same one gives the same scores")
 	return outputFlag(cmd, formatTable, formatJSON, formatYAML)
 }
@@ -105,6 +109,9 @@ func (c *cli) backtest(ctx context.Context, o *backtestOptions) (*forecast.Repor
 	}
 	b.Horizon = int(o.horizon / o.step)
 	var err error
+	if b.Calendar, err = forecast.NewCalendar(o.zone, o.calendar); err != nil {
+		return nil, invalidInput("%v", err)
+	}
 	if b.Models, err = choose("models", o.models, forecast.AllModels()); err != nil {
 		return nil, err
 	}

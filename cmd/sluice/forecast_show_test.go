@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,6 +40,13 @@ func TestForecastShow(t *testing.T) {
 	if last := report.Forecast[live.Horizon-1]; last.P50 != 500 || last.Confidence < 0.8 {
 		recent, _ := json.Marshal(report.Recent[110:])
 		t.Errorf("500 flows each minute are forecast as %+v after %s", last, recent)
+	}
+	s.run("event add --service web --at " + report.End.Add(10*time.Minute).Format(time.RFC3339) + " --for 1h --expect +100%")
+	if out := s.run("forecast show web -o json"); json.Unmarshal([]byte(out), &report) != nil || len(report.Forecast) != live.Horizon {
+		t.Fatalf("no report: %s", out)
+	}
+	if before, during := report.Forecast[5].P50, report.Forecast[live.Horizon-1].P50; before != 500 || math.Abs(during-1000) > 50 {
+		t.Errorf("before an event that doubles 500 flows %g are forecast, and %g during it", before, during)
 	}
 	for _, want := range []string{"Service web", "simple models, since", "500", "moving-average", "the next 15"} {
 		if out := s.run("forecast show 10.0.0.1:80 --plot"); !strings.Contains(out, want) {

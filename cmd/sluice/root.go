@@ -42,6 +42,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newStatusCommand(c),
 		newEventsCommand(c),
 		newHistoryCommand(c),
+		newEventCommand(c),
 		newDoctorCommand(c),
 		newTraceCommand(c),
 		newCaptureCommand(c),

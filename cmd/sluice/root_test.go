@@ -64,6 +64,12 @@ func TestWithoutDaemon(t *testing.T) {
 		"status --watch",
 		"log-level",
 		"log-level debug",
+		"history show web",
+		"history import $DIR/services.yaml --service web",
+		"history export web",
+		"event add --service web --at 2026-11-27T09:00:00Z --for 2h --expect +40%",
+		"event list",
+		"event remove web sale",
 	} {
 		s.run(line)
 	}
