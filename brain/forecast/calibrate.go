@@ -49,6 +49,8 @@ const (
 	doubt      = 20    // past forecasts that a confidence begins to be believed with
 	margin     = 0.1   // a forecast is right when the value differs by no more
 	curveBins  = 20
+
+	latestOutcomes = 12 // that confidence is lowered by
 )
 
 // newCalibrator returns one that reckons anew after so many values.
@@ -72,7 +74,18 @@ func (c *calibrator) apply(q Quantiles, whole bool) (Quantiles, float64, judgeme
 	}
 	j.low, j.high = q.P10, q.P90
 	j.said = float32(c.within(&j))
-	return q, c.recalibrate(float64(j.said)), j
+	return q, c.doubted(c.recalibrate(float64(j.said))), j
+}
+
+// doubted returns a confidence, lower when the latest forecasts were right less often: they and what is said count as
+// many. So it falls within a few values when traffic changes its ways, and all past outcomes still say otherwise.
+func (c *calibrator) doubted(confidence float64) float64 {
+	n := min(latestOutcomes, len(c.Past))
+	right := 0.0
+	for i := range n {
+		right += flag(c.Past[(c.Next+len(c.Past)-1-i)%len(c.Past)].Right)
+	}
+	return min(confidence, (right+latestOutcomes*confidence)/float64(n+latestOutcomes))
 }
 
 // factors are what the distances must be multiplied by. Without scores a model is believed.

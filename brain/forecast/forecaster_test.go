@@ -387,3 +387,25 @@ func TestConstant(t *testing.T) {
 		}
 	}
 }
+
+// TestConfidenceFalls has regular traffic stop: a quarter of an hour after the horizon nothing is sure any more.
+func TestConfidenceFalls(t *testing.T) {
+	s := noisyDays(10, 0.03, 31)
+	s.Step = time.Minute
+	f, err := NewForecaster(NewData(s), Options{Horizon: 3, Models: []string{Formula, Ridge}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fit(t, f)
+	random := rand.New(rand.NewPCG(3, 1))
+	for range 300 {
+		f.Append(1000 * (1 + 0.03*random.NormFloat64()))
+	}
+	before := f.Forecast()[2].Confidence
+	for i := range 18 {
+		f.Append(1000 * math.Pow(0.6, float64(i)))
+	}
+	if after := f.Forecast()[2].Confidence; before < 0.8 || after > 0.55 {
+		t.Errorf("the confidence is %.2f, and %.2f after 18 minutes of collapse", before, after)
+	}
+}
