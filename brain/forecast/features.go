@@ -50,6 +50,14 @@ func (m *moment) row(out []float32) {
 	}
 }
 
+// Row fills in the features (FeatureCount of them, NaN is unknown) of the step h after the first n values, h from 1 on. It returns what
+// they are relative to: the logarithm of (the mean of the last 6 steps + 1), with what events multiply that by at the step.
+func (d *Data) Row(n, h int, row []float32) (level float64) {
+	m := d.moment(n, h)
+	m.row(row)
+	return m.base + d.lift(n, m.target)
+}
+
 // clock returns the time of day of the target, in hours.
 func (m *moment) clock() float64 {
 	return float64(m.local.Hour()) + float64(m.local.Minute())/60 + float64(m.local.Second())/3600

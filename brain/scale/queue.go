@@ -53,29 +53,33 @@ func (q Queue) Response(c int, load float64) float64 {
 	return 1/q.Rate + ErlangC(c, load/q.Rate)/spare*(q.Burstiness+q.Variation)/2
 }
 
-// Percentile returns the time in seconds within which a share p (0 to below 1) of the requests are answered, of M/M/c: the
-// response time is longer than t with probability (1 + C (1 - exp(-(c-1-a) rate t)) / (c-1-a)) exp(-rate t) (Gross et al.,
-// "Fundamentals of Queueing Theory", 2008, section 2.3). With other arrivals the waiting beyond the mean is scaled as in Response.
-func (q Queue) Percentile(c int, load, p float64) float64 {
+// Longer returns the share of the requests whose response time is longer than t seconds, of M/M/c, whatever the arrivals are:
+// (1 + C (1 - exp(-(c-1-a) rate t)) / (c-1-a)) exp(-rate t) (Gross et al., "Fundamentals of Queueing Theory", 2008, section 2.3).
+func (q Queue) Longer(c int, load, t float64) float64 {
 	a := load / q.Rate
 	if a >= float64(c) {
+		return 1
+	}
+	spare, x := float64(c)-1-a, q.Rate*t
+	within := x // the limit of the fraction for a spare of 0
+	if math.Abs(spare) > 1e-9 {
+		within = -math.Expm1(-spare*x) / spare
+	}
+	return (1 + ErlangC(c, a)*within) * math.Exp(-x)
+}
+
+// Percentile returns the time in seconds within which a share p (0 to below 1) of the requests are answered, the inverse of
+// Longer. With other arrivals what is longer than without waiting is scaled as in Response.
+func (q Queue) Percentile(c int, load, p float64) float64 {
+	if load >= float64(c)*q.Rate {
 		return math.Inf(1)
 	}
-	waits, spare := ErlangC(c, a), float64(c)-1-a
-	longer := func(t float64) float64 {
-		x := q.Rate * t
-		within := x // the limit of the fraction for a spare of 0
-		if math.Abs(spare) > 1e-9 {
-			within = -math.Expm1(-spare*x) / spare
-		}
-		return (1 + waits*within) * math.Exp(-x)
-	}
 	low, high := 0.0, 1/q.Rate
-	for longer(high) > 1-p {
+	for q.Longer(c, load, high) > 1-p {
 		low, high = high, 2*high
 	}
 	for range 60 {
-		if middle := (low + high) / 2; longer(middle) > 1-p {
+		if middle := (low + high) / 2; q.Longer(c, load, middle) > 1-p {
 			low = middle
 		} else {
 			high = middle

@@ -1,0 +1,289 @@
+package scale
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Options are what a Decider decides by.
+type Options struct {
+	Queue     Queue
+	Objective time.Duration // mean response time that is to be kept
+	Risk      float64       // share of the time in which it may be missed, above 0 to below 1
+	Boot      time.Duration // from the order of an instance until it serves
+	Step      time.Duration // of what Observe is told
+	// Confidence is how often what was planned must have sufficed lately, 0 to 1, for plans to be acted on: as a part of how often
+	// it is meant to, 1 - Risk. 0 is 0.8.
+	Confidence float64
+}
+
+// Check says what is wrong with the options.
+func (o *Options) Check() error {
+	alone := time.Duration(float64(time.Second) / o.Queue.Rate)
+	switch {
+	case !(o.Queue.Rate > 0):
+		return fmt.Errorf("a rate of %g requests per second of an instance is not above 0", o.Queue.Rate)
+	case o.Objective <= alone:
+		return fmt.Errorf("the objective of %v cannot be kept: a request alone takes %v of an instance that serves %g per second",
+			o.Objective, alone, o.Queue.Rate)
+	case !(o.Risk > 0 && o.Risk < 1):
+		return fmt.Errorf("an accepted risk of %g is not within 0 and 1", o.Risk)
+	case o.Boot < 0 || o.Step < Period:
+		return fmt.Errorf("a boot time of %v and steps of %v: give 0 or more, and %v or more", o.Boot, o.Step, Period)
+	}
+	return nil
+}
+
+// Lead is how many steps ahead of the last one is the last one for which nothing but an order now comes in time: another one
+// in the next step is ready only after it has begun.
+func (o *Options) Lead() int { return int((o.Boot+o.Step-1)/o.Step) + 1 }
+
+// Decision is how many instances there shall be, and why.
+type Decision struct {
+	Instances  int
+	Predictive bool     // follows from a forecast
+	Confidence float64  // share of the last steps for which what was planned sufficed
+	Reasons    []string // sentences, for people
+}
+
+// Decider decides how many instances a service shall have. It plans for what the demand stays below but for the accepted risk,
+// when capacity that is ordered now is ready; never for less than what the last hour needed. Beside that it keeps
+// account of what Reactive rules would have done. Where plans did not suffice lately, or cost more than the rules
+// at as many violations, it does what the best of these does. It is not safe for concurrent use.
+type Decider struct {
+	o     Options
+	sizer sizer
+
+	plan    int // for the step that is lead steps ahead, 0 is none
+	plans   []int
+	kept    []bool // whether plans sufficed, a ring
+	steps   int
+	needs   []int // of the last hour's steps, a ring; 0 is not known
+	floor   int
+	begun   bool // there was a plan
+	trusted bool
+	rule    Reactive // that is followed otherwise
+
+	mine   shadow
+	others []*shadow
+	judged time.Time
+}
+
+const (
+	// judgedSteps is how many plans tell the confidence, 12 hours of minutes.
+	judgedSteps = 720
+	// judgeEvery is how often it is looked what does best, over the last judgedPeriods of these.
+	judgeEvery, judgedPeriods, fewestPeriods = 6 * time.Hour, 28, 4
+	// better is as how much of what rules cost plans must cost to be followed again.
+	better = 0.98
+	// alike are violations that are not more by this factor and so many Periods: surges that nobody foresees hit all.
+	alike, few = 1.1, 8
+	// customary is the rule's target when nothing is known.
+	customary = 0.7
+)
+
+// NewDecider returns one that knows nothing. The options must have passed Check.
+func NewDecider(o Options) *Decider {
+	if o.Confidence == 0 {
+		o.Confidence = 0.8
+	}
+	d := &Decider{
+		o: o, sizer: sizer{queue: o.Queue, objective: o.Objective.Seconds()}, rule: Reactive{Target: customary},
+		plans: make([]int, o.Lead()+1), kept: make([]bool, 0, judgedSteps), needs: make([]int, max(int(time.Hour/o.Step), 1)),
+	}
+	d.mine.fleet = Fleet{Ready: 1, boot: o.Boot}
+	for target := 0.5; target < 0.91; target += 0.05 {
+		d.others = append(d.others, &shadow{fleet: Fleet{Ready: 1, boot: o.Boot}, rule: Reactive{Target: target}})
+	}
+	return d
+}
+
+// Need returns how many instances a load of so many requests per second needs, 1 at least.
+func (d *Decider) Need(load float64) int { return d.sizer.need(load) }
+
+// Observe takes how many requests came in the step that has ended, NaN if that is not known, and what is forecast of the one that is
+// Lead steps ahead of it; nil when nothing is.
+func (d *Decider) Observe(requests float64, ahead *Distribution) {
+	need := 0
+	if !math.IsNaN(requests) {
+		need = d.sizer.need(requests / d.o.Step.Seconds())
+	}
+	d.needs[d.steps%len(d.needs)] = need
+	if plan := d.plans[d.steps%len(d.plans)]; plan > 0 && need > 0 {
+		d.keep(plan >= need)
+	}
+	d.plan = 0
+	if ahead != nil {
+		d.plan = d.sizer.need(ahead.Quantile(1-d.o.Risk) / d.o.Step.Seconds())
+	}
+	d.plans[(d.steps+d.o.Lead())%len(d.plans)] = d.plan
+	d.floor = d.lastHour()
+	d.steps++
+}
+
+func (d *Decider) keep(sufficed bool) {
+	if len(d.kept) == cap(d.kept) {
+		d.kept = slices.Delete(d.kept, 0, 1)
+	}
+	d.kept = append(d.kept, sufficed)
+}
+
+// confidence is the share of the last steps for which what was planned sufficed.
+func (d *Decider) confidence() float64 {
+	sufficed := 0.0
+	for _, k := range d.kept {
+		sufficed += flag(k)
+	}
+	return sufficed / float64(max(len(d.kept), 1))
+}
+
+// lastHour returns what the last hour needed but for the accepted risk; 0 when less than half of it is known.
+func (d *Decider) lastHour() int {
+	known := slices.DeleteFunc(slices.Clone(d.needs), func(n int) bool { return n == 0 })
+	if 2*len(known) < len(d.needs) || len(known) == 0 {
+		return 0
+	}
+	slices.Sort(known)
+	return known[max(min(int(math.Ceil((1-d.o.Risk)*float64(len(known)))), len(known))-1, 0)]
+}
+
+// Decide is to be called every Period, with the load in requests per second that there was in the last one, NaN if that is not
+// known, and how many instances are ready and are there with those that boot.
+func (d *Decider) Decide(now time.Time, load float64, ready, total int) Decision {
+	if math.IsNaN(load) {
+		return Decision{Instances: total, Reasons: []string{"the load is not known: nothing is changed"}}
+	}
+	planned := max(d.plan, d.floor, d.sizer.need(load))
+	if d.plan > 0 && !d.begun {
+		d.begin(now, ready)
+	}
+	d.follow(now, load, planned)
+	reactive := d.rule.Desired(now, load, d.o.Queue.Rate, ready, total)
+	confidence := d.confidence()
+	switch {
+	case d.plan == 0:
+		return Decision{reactive, false, confidence, []string{fmt.Sprintf("there is no forecast yet: %d instances for a utilisation of %.2f", reactive, d.rule.Target)}}
+	case !d.trusted:
+		return Decision{reactive, false, confidence, []string{fmt.Sprintf("forecasts did not earn their keep lately: %d instances for a utilisation of %.2f", reactive, d.rule.Target)}}
+	case confidence < d.o.Confidence*(1-d.o.Risk):
+		return Decision{reactive, false, confidence, []string{fmt.Sprintf("what was planned sufficed in %.0f %% of the last steps only: %d instances for a utilisation of %.2f",
+			100*confidence, reactive, d.rule.Target)}}
+	}
+	return Decision{planned, true, confidence, d.reasons(load, planned)}
+}
+
+// reasons says which part of a plan decided.
+func (d *Decider) reasons(load float64, planned int) []string {
+	switch planned {
+	case d.plan:
+		return []string{fmt.Sprintf("%d instances suffice in %v but for a risk of %.2g %%", planned, time.Duration(d.o.Lead())*d.o.Step, 100*d.o.Risk)}
+	case d.floor:
+		return []string{fmt.Sprintf("%d instances, as many as the last hour needed, though %d are planned for", planned, d.plan)}
+	}
+	return []string{fmt.Sprintf("%d instances for the %.0f requests per second that there are now, more than were planned for", planned, load)}
+}
+
+// begin has all be compared from the first plan on.
+func (d *Decider) begin(now time.Time, ready int) {
+	d.begun, d.judged = true, now
+	d.mine.fleet.Ready = ready
+	for _, s := range append(d.others, &d.mine) {
+		s.periods, s.current = nil, tally{}
+	}
+}
+
+// shadow is what would have been if some rule had been followed, or the plans.
+type shadow struct {
+	fleet   Fleet
+	rule    Reactive
+	periods []tally // the latest last
+	current tally
+}
+
+// tally adds up what a rule cost: instances and violations, each times Period.
+type tally struct{ instances, violations, count float64 }
+
+func (t tally) plus(o tally) tally {
+	return tally{t.instances + o.instances, t.violations + o.violations, t.count + o.count}
+}
+
+func (s *shadow) sum() tally {
+	sum := s.current
+	for _, p := range s.periods {
+		sum = sum.plus(p)
+	}
+	return sum
+}
+
+// follow has the shadows see a load, and looks now and then which of them does best.
+func (d *Decider) follow(now time.Time, load float64, planned int) {
+	if d.judged.IsZero() {
+		d.judged = now
+	}
+	over := now.Sub(d.judged) >= judgeEvery
+	for _, s := range append(d.others, &d.mine) {
+		s.fleet.Advance(now)
+		s.current = s.current.plus(tally{float64(s.fleet.Total()), flag(load > d.sizer.capacity(s.fleet.Ready)), 1})
+		if s != &d.mine {
+			s.fleet.Scale(now, s.rule.Desired(now, load, d.o.Queue.Rate, s.fleet.Ready, s.fleet.Total()))
+		} else if d.plan > 0 {
+			s.fleet.Scale(now, planned)
+		}
+		if over {
+			s.periods = append(s.periods, s.current)
+			s.periods = s.periods[max(len(s.periods)-judgedPeriods, 0):]
+			s.current = tally{}
+		}
+	}
+	if over {
+		d.judged = now
+		d.judge()
+	}
+}
+
+// judge decides whether plans are followed, and which rule is otherwise.
+func (d *Decider) judge() {
+	fewest := math.Inf(1)
+	for _, s := range d.others {
+		fewest = min(fewest, s.sum().violations)
+	}
+	cheapest := math.Inf(1)
+	for _, s := range d.others {
+		// Where none keeps the risk, those that are no worse than the best at it are equally good.
+		if t := s.sum(); t.violations <= max(d.o.Risk*t.count, alike*fewest+few) && t.instances < cheapest {
+			cheapest, d.rule.Target = t.instances, s.rule.Target
+		}
+	}
+	if len(d.mine.periods) < fewestPeriods {
+		return
+	}
+	limit := d.equivalent(d.mine.sum())
+	if !d.trusted {
+		limit *= better
+	}
+	d.trusted = d.mine.sum().instances <= limit
+}
+
+// equivalent returns the least that a rule costs that does as well: with hardly more violations, or between two rules, whose
+// costs over the logarithm of violations are nearly a line. Beyond the safest rule the line goes on if that one keeps the
+// accepted risk; otherwise no rule does as well at any cost.
+func (d *Decider) equivalent(mine tally) float64 {
+	least := math.Inf(1)
+	x := math.Log1p(mine.violations)
+	var before tally
+	for i, s := range d.others {
+		t := s.sum()
+		if t.violations <= alike*mine.violations+few {
+			least = min(least, t.instances)
+		}
+		from, to := math.Log1p(before.violations), math.Log1p(t.violations)
+		beyond := i == 1 && x < from && before.violations <= d.o.Risk*before.count
+		if i > 0 && from < to && (from <= x && x < to || beyond) {
+			least = min(least, before.instances+(x-from)/(to-from)*(t.instances-before.instances))
+		}
+		before = t
+	}
+	return least
+}
