@@ -47,6 +47,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newTraceCommand(c),
 		newCaptureCommand(c),
 		newForecastCommand(c),
+		newScaleCommand(c),
 		newLogLevelCommand(c),
 		newDecapCommand(c),
 		newUnloadCommand(c),

@@ -87,7 +87,7 @@ var (
 const mostWork = 0.9
 
 // refit is after how long the forecast learns anew.
-const refit = 2 * forecast.Day
+const refit = 3 * forecast.Day
 
 // run is one replay.
 type run struct {
