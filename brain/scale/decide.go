@@ -75,7 +75,7 @@ const (
 	// judgedSteps is how many plans tell the confidence, 12 hours of minutes.
 	judgedSteps = 720
 	// judgeEvery is how often it is looked what does best, over the last judgedPeriods of these.
-	judgeEvery, judgedPeriods, fewestPeriods = 6 * time.Hour, 28, 4
+	judgeEvery, judgedPeriods, fewestPeriods = 6 * time.Hour, 56, 4
 	// better is as how much of what rules cost plans must cost to be followed again.
 	better = 0.98
 	// alike are violations that are not more by this factor and so many Periods: surges that nobody foresees hit all.
@@ -94,7 +94,7 @@ func NewDecider(o Options) *Decider {
 		plans: make([]int, o.Lead()+1), kept: make([]bool, 0, judgedSteps), needs: make([]int, max(int(time.Hour/o.Step), 1)),
 	}
 	d.mine.fleet = Fleet{Ready: 1, boot: o.Boot}
-	for target := 0.5; target < 0.91; target += 0.05 {
+	for target := 0.25; target < 0.91; target += 0.05 {
 		d.others = append(d.others, &shadow{fleet: Fleet{Ready: 1, boot: o.Boot}, rule: Reactive{Target: target}})
 	}
 	return d

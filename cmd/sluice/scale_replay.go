@@ -151,8 +151,12 @@ func (p *page) scaleReplay(r *replay.Report) {
 	p.table(t)
 	if saved, compared := replay.Saved(r.Curves[replay.Reactive], r.Curves[replay.Predictive]); compared > 0 {
 		p.line("")
-		p.line("At as many minutes in violation predictive has %.1f %% fewer instance hours than reactive, on average of %d of its %d targets.",
-			100*saved, compared, len(r.Curves[replay.Reactive]))
+		how := "fewer"
+		if saved < 0 {
+			how = "more"
+		}
+		p.line("At as many minutes in violation predictive has %.1f %% %s instance hours than reactive, on average of %d of its %d targets.",
+			100*math.Abs(saved), how, compared, len(r.Curves[replay.Reactive]))
 	}
 }
 
