@@ -72,7 +72,7 @@ func DefaultConfig() Config {
 		Log:         LogConfig{Level: Level(slog.LevelInfo), Format: "text"},
 		Limits:      dataplane.DefaultLimits,
 		Probes:      ProbesConfig{Rate: 2000, Share: 0.1},
-		Forecast:    ForecastConfig{Services: 32, Share: 5},
+		Forecast:    ForecastConfig{Services: 24, Share: 5},
 		Defaults:    builtinDefaults,
 	}
 }

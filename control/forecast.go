@@ -21,7 +21,7 @@ type ForecastConfig struct {
 	Calendar string  `json:"calendar"` // a file of holidays; "" has none
 }
 
-// maxLearning services take some 6 GiB.
+// maxLearning services take some 7 GiB.
 const maxLearning = 1000
 
 func (c *Config) checkForecast() *FieldError {

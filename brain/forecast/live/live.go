@@ -1,7 +1,7 @@
 // Package live forecasts the traffic of all services of a daemon, minute after minute.
 //
 // Services that learn have all models of brain/forecast and a detector of anomalies, fitted to four weeks of their
-// history anew each day, in the background. Each takes some 6 MiB, and half a minute of a processor a day. They are the
+// history anew each day, in the background. Each takes some 7 MiB, and half a minute of a processor a day. They are the
 // busiest ones that have history enough. All others cost next to nothing: the last hours tell whether a
 // minute is an anomaly, and they are forecast by simple models when somebody asks.
 package live
@@ -33,8 +33,8 @@ const (
 	enough = 2 * forecast.Day
 	// refit is how often the models are fitted anew.
 	refit = forecast.Day
-	// short is how much is remembered of services that do not learn, at least.
-	short = 2 * time.Hour
+	// short is how much is remembered of services that do not learn, at least: what the detector looks at.
+	short = 65 * time.Minute
 	// rechoose is how often it is looked which services are the busiest, and stay is how many times as busy as
 	// one that learns another one must be to take its place.
 	rechoose, stay = time.Hour, 1.5
@@ -138,6 +138,7 @@ func (f *Forecasts) add(name string, begin time.Time, row history.Row) {
 	s := f.services[name]
 	if s == nil || begin.Sub(s.end()) > gone {
 		s = &service{data: f.read(name, begin.Add(-short), begin)}
+		s.data.System = nil
 		f.services[name] = s
 	}
 	if begin.Before(s.end()) {
@@ -156,7 +157,7 @@ func (f *Forecasts) add(name string, begin time.Time, row history.Row) {
 			f.o.Anomaly(name, a)
 		}
 	}
-	if most := s.data.Steps(short); s.forecaster == nil && len(s.data.Values) > 2*most {
+	if most := s.data.Steps(short); s.forecaster == nil && len(s.data.Values) > most+most/4 {
 		s.keep(most)
 	}
 }
@@ -164,14 +165,14 @@ func (f *Forecasts) add(name string, begin time.Time, row history.Row) {
 // end is that of the last minute.
 func (s *service) end() time.Time { return s.data.Time(len(s.data.Values)) }
 
-// append adds what was measured in the next minute.
+// append adds what was measured in the next minute. The system's part is of use to those that learn only.
 func (s *service) append(row history.Row) {
-	s.data.System = append(s.data.System, systemOf(row))
 	if s.forecaster == nil {
 		s.data.Append(float64(row[history.NewFlows]))
-	} else {
-		s.forecaster.Append(float64(row[history.NewFlows]))
+		return
 	}
+	s.data.System = append(s.data.System, systemOf(row))
+	s.forecaster.Append(float64(row[history.NewFlows]))
 }
 
 func systemOf(row history.Row) forecast.System {
@@ -185,6 +186,7 @@ func systemOf(row history.Row) forecast.System {
 func (s *service) keep(steps int) {
 	var dropped int
 	s.data, dropped = s.data.Tail(steps)
+	s.data.System = nil
 	s.detector.Dropped(dropped)
 }
 
@@ -199,9 +201,9 @@ func (f *Forecasts) read(name string, from, to time.Time) *forecast.Data {
 	if f.o.Events != nil {
 		data.Events = f.o.Events(name, from, to.Add(Horizon*f.step))
 	}
-	s := service{data: data}
 	for _, row := range rows {
-		s.append(row)
+		data.System = append(data.System, systemOf(row))
+		data.Append(float64(row[history.NewFlows]))
 	}
 	return data
 }

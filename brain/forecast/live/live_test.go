@@ -296,7 +296,7 @@ func TestTakesPlace(t *testing.T) {
 	if !b.show("b").Learns || b.show("a").Learns {
 		t.Errorf("a: %q, b: %q", b.show("a").Reason, b.show("b").Reason)
 	}
-	if n := len(b.services["a"].data.Values); n > 2*120 {
+	if n := len(b.services["a"].data.Values); n > 100 {
 		t.Errorf("%d minutes of a service that does not learn are kept", n)
 	}
 }

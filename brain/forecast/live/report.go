@@ -40,6 +40,9 @@ type Measured struct {
 // they are worth.
 const usedBySimple, judgedOn = 8 * forecast.Day, 6 * time.Hour
 
+// shown is how much of what was measured a report has.
+const shown = 2 * time.Hour
+
 // Show returns the forecast of a service; of one that nothing is known of yet, it is zero without confidence.
 func (f *Forecasts) Show(ctx context.Context, name string) (Report, error) {
 	f.mu.Lock()
@@ -107,7 +110,7 @@ func (f *Forecasts) report(name string, s *service) Report {
 	for i, v := range s.forecaster.Forecast() {
 		r.Forecast = append(r.Forecast, Step{s.data.Time(n + i), v})
 	}
-	for i := max(n-s.data.Steps(short), 0); i < n; i++ {
+	for i := max(n-s.data.Steps(shown), 0); i < n; i++ {
 		m := Measured{Time: s.data.Time(i)}
 		if v := s.data.Values[i]; !math.IsNaN(v) {
 			m.Flows = &v
