@@ -62,7 +62,8 @@ type Decider struct {
 	steps   int
 	needs   []int // of the last hour's steps, a ring; 0 is not known
 	floor   int
-	begun   bool // there was a plan
+	begun   bool    // there was a plan
+	risk    float64 // that plans are made with, see adapt
 	trusted bool
 	rule    Reactive // that is followed otherwise
 
@@ -76,6 +77,8 @@ const (
 	judgedSteps = 720
 	// judgeEvery is how often it is looked what does best, over the last judgedPeriods of these.
 	judgeEvery, judgedPeriods, fewestPeriods = 6 * time.Hour, 56, 4
+	// adaptPeriods of these tell what comes of plans, and mostRisk is as many times the accepted risk as they may be made with.
+	adaptPeriods, mostRisk = 12, 10
 	// better is as how much of what rules cost plans must cost to be followed again.
 	better = 0.98
 	// alike are violations that are not more by this factor and so many Periods: surges that nobody foresees hit all.
@@ -93,7 +96,7 @@ func NewDecider(o Options) *Decider {
 		o: o, sizer: sizer{queue: o.Queue, objective: o.Objective.Seconds()}, rule: Reactive{Target: customary},
 		plans: make([]int, o.Lead()+1), kept: make([]bool, 0, judgedSteps), needs: make([]int, max(int(time.Hour/o.Step), 1)),
 	}
-	d.mine.fleet = Fleet{Ready: 1, boot: o.Boot}
+	d.mine.fleet, d.risk = Fleet{Ready: 1, boot: o.Boot}, o.Risk
 	for target := 0.25; target < 0.91; target += 0.05 {
 		d.others = append(d.others, &shadow{fleet: Fleet{Ready: 1, boot: o.Boot}, rule: Reactive{Target: target}})
 	}
@@ -116,7 +119,7 @@ func (d *Decider) Observe(requests float64, ahead *Distribution) {
 	}
 	d.plan = 0
 	if ahead != nil {
-		d.plan = d.sizer.need(ahead.Quantile(1-d.o.Risk) / d.o.Step.Seconds())
+		d.plan = d.sizer.need(ahead.Quantile(1-d.risk) / d.o.Step.Seconds())
 	}
 	d.plans[(d.steps+d.o.Lead())%len(d.plans)] = d.plan
 	d.floor = d.lastHour()
@@ -146,7 +149,7 @@ func (d *Decider) lastHour() int {
 		return 0
 	}
 	slices.Sort(known)
-	return known[max(min(int(math.Ceil((1-d.o.Risk)*float64(len(known)))), len(known))-1, 0)]
+	return known[max(min(int(math.Ceil((1-d.risk)*float64(len(known)))), len(known))-1, 0)]
 }
 
 // Decide is to be called every Period, with the load in requests per second that there was in the last one, NaN if that is not
@@ -259,11 +262,27 @@ func (d *Decider) judge() {
 	if len(d.mine.periods) < fewestPeriods {
 		return
 	}
+	d.adapt()
 	limit := d.equivalent(d.mine.sum())
 	if !d.trusted {
 		limit *= better
 	}
 	d.trusted = d.mine.sum().instances <= limit
+}
+
+// adapt changes the risk that plans are made with, so that what comes of them is rather less than the accepted one: whole instances and the
+// last hour's floor make it much less otherwise.
+func (d *Decider) adapt() {
+	lately := d.mine.current
+	for _, p := range d.mine.periods[max(len(d.mine.periods)-adaptPeriods, 0):] {
+		lately = lately.plus(p)
+	}
+	switch share := lately.violations / max(lately.count, 1); {
+	case share < 0.5*d.o.Risk:
+		d.risk = min(1.15*d.risk, mostRisk*d.o.Risk, max(d.o.Risk, 0.5))
+	case share > 0.75*d.o.Risk:
+		d.risk = max(d.risk/1.3, d.o.Risk)
+	}
 }
 
 // equivalent returns the least that a rule costs that does as well: with hardly more violations, or between two rules, whose
