@@ -56,7 +56,7 @@ soak:
 	$(SUDO) go test ./test/failover -run TestChurn -count=1 -v -churn 10m -timeout 0
 
 lint: deps
-	@unformatted=$$(gofmt -l bpf brain cmd control dataplane test); \
+	@unformatted=$$(gofmt -l bpf brain cache cmd control dataplane test); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...

@@ -48,6 +48,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newCaptureCommand(c),
 		newForecastCommand(c),
 		newScaleCommand(c),
+		newCacheCommand(c),
 		newLogLevelCommand(c),
 		newDecapCommand(c),
 		newUnloadCommand(c),
