@@ -92,6 +92,23 @@ func (b *bench) now(i int, levels map[string]float64) {
 	b.Minute(m.At, m.Rows)
 }
 
+// until has the time from one minute to another pass: all of it is in the history, but the forecasts are told of every half hour and
+// the last one only.
+func (b *bench) until(from, to int, levels map[string]float64) {
+	var minutes []history.Minute
+	for i := from; i < to; i++ {
+		minutes = append(minutes, b.minute(i, levels))
+	}
+	if err := b.history.Record(minutes, time.Time{}); err != nil {
+		b.t.Fatal(err)
+	}
+	for i, m := range minutes {
+		if i%30 == 0 || to-from-i <= 30 {
+			b.Minute(m.At, m.Rows)
+		}
+	}
+}
+
 // learn does what Run does, until there is nothing left to do.
 func (b *bench) learn() {
 	if b.mustChoose() {
@@ -266,9 +283,7 @@ func TestRefit(t *testing.T) {
 	b.now(0, levels)
 	b.learn()
 	first := b.show("big").Fitted
-	for i := 1; i <= 1440; i++ {
-		b.now(i, levels)
-	}
+	b.until(1, 1441, levels)
 	b.learn()
 	r := b.show("big")
 	if want := first.Add(forecast.Day); !r.Fitted.Equal(want) {
@@ -289,9 +304,7 @@ func TestTakesPlace(t *testing.T) {
 	b.now(0, map[string]float64{"a": 1000, "b": 900})
 	b.learn()
 	now := map[string]float64{"a": 300, "b": 900}
-	for i := 1; i < 1440; i++ {
-		b.now(i, now)
-	}
+	b.until(1, 1440, now)
 	b.learn()
 	if !b.show("b").Learns || b.show("a").Learns {
 		t.Errorf("a: %q, b: %q", b.show("a").Reason, b.show("b").Reason)
