@@ -51,6 +51,10 @@ func TestConfigErrors(t *testing.T) {
 		"slow start":    {"interfaces: [eth0]\ndefaults: {health: {slow-start: soon}}\n", `"soon" is neither off nor a duration such as 10s`},
 		"share":         {"interfaces: [eth0]\nprobes: {share: 200%}\n", `"200%" is no share within 0%..100%`},
 		"rate":          {"interfaces: [eth0]\nprobes: {rate: 0}\n", "probes.rate: 0 is not within 1..1000000"},
+		"learners":      {"interfaces: [eth0]\nforecast: {services: 1001}\n", "sluice.yaml:2:12: forecast.services: 1001 is not within 0..1000"},
+		"no time":       {"interfaces: [eth0]\nforecast: {share: 0%}\n", "forecast.share: 0% is not above 0%"},
+		"zone":          {"interfaces: [eth0]\nforecast: {zone: Moon}\n", `forecast.zone: "Moon" is no time zone`},
+		"calendar":      {"interfaces: [eth0]\nforecast: {calendar: /no/such/file}\n", "forecast.calendar: reading the calendar: open /no/such/file"},
 		"no YAML":       {"interfaces: [eth0\n", "sluice.yaml:"},
 	} {
 		t.Run(name, func(t *testing.T) {
