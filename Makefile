@@ -10,7 +10,7 @@ VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools ipvsadm
 KERNELS    := cloud
 HTTP_DEPS  := nftables haproxy
 TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM) \
-              shellcheck vagrant
+              shellcheck vagrant redis-server
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
 SCRIPTS    := .ci/run $(wildcard test/*/*.sh)
 
