@@ -10,9 +10,9 @@ VM_DEPS    := qemu-system-x86 busybox-static kmod xz-utils xdp-tools ipvsadm
 KERNELS    := cloud
 HTTP_DEPS  := nftables haproxy
 TEST_DEPS  := gcc libc6-dev iproute2 ethtool procps libbpf-dev clang-$(LLVM) clang-format-$(LLVM) llvm-$(LLVM) \
-              shellcheck vagrant redis-server
+              shellcheck vagrant redis-server protobuf-compiler
 C_SOURCES  := $(wildcard bpf/*.[ch] headers/*.h)
-SCRIPTS    := .ci/run $(wildcard test/*/*.sh)
+SCRIPTS    := .ci/run $(wildcard test/*/*.sh) brain/scale/keda/externalscaler/generate.sh
 
 export BPF2GO_CFLAGS := -I/usr/include/$(shell uname -m)-linux-gnu
 
@@ -71,8 +71,9 @@ generate: deps
 
 check-generated: deps
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
-	cp -r go.mod go.sum bpf headers dataplane "$$copy" && (cd "$$copy" && go generate ./dataplane/...) && \
-	for file in $$(find dataplane -name '*_bpfel.*'); do \
+	mkdir -p "$$copy/brain/scale" && cp -r go.mod go.sum bpf headers dataplane "$$copy" && cp -r brain/scale/keda "$$copy/brain/scale" && \
+	(cd "$$copy" && go generate ./dataplane/... ./brain/scale/keda/...) && \
+	for file in $$(find dataplane brain -name '*_bpfel.*' -o -name '*.pb.go'); do \
 		cmp "$$file" "$$copy/$$file" || { echo "$$file is stale: run make generate and commit"; exit 1; }; \
 	done && echo "generated files are up to date"
 
