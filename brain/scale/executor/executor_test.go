@@ -217,7 +217,7 @@ type cluster struct {
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer token-1" {
-		http.Error(w, `{"kind":"Status","status":"Failure","reason":"Unauthorized","code":401}`, 401)
+		http.Error(w, `{"kind":"Status","status":"Failure","reason":"Unauthorized","code":401}`, http.StatusUnauthorized)
 		return
 	}
 	if r.URL.Path != "/apis/apps/v1/namespaces/shop/deployments/web/scale" {
@@ -240,7 +240,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			c.t.Errorf("written was %+v (%v)", scale, err)
 		}
 		if scale.Metadata.ResourceVersion != fmt.Sprint(c.version) {
-			http.Error(w, `{"kind":"Status","status":"Failure","reason":"Conflict","code":409}`, 409)
+			http.Error(w, `{"kind":"Status","status":"Failure","reason":"Conflict","code":409}`, http.StatusConflict)
 			return
 		}
 		c.replicas, c.version, c.writes = scale.Spec.Replicas, c.version+1, c.writes+1
