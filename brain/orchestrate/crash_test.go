@@ -149,7 +149,7 @@ func TestCrash(t *testing.T) {
 	defer server.Close()
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	killed, plans := 0, 0
-	took := 100 * time.Millisecond // of a whole run
+	within := 50 * time.Millisecond // a brain is killed: longer each time, until one ends by itself
 	for killed < *kills {
 		path := filepath.Join(t.TempDir(), "store")
 		last := []string{"shop", "failing"}[plans%2]
@@ -164,15 +164,16 @@ func TestCrash(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			kill := time.AfterFunc(time.Duration(random.Float64()*1.2*float64(took)), func() { cmd.Process.Signal(syscall.SIGKILL) })
+			kill := time.AfterFunc(time.Duration(random.Float64()*float64(within)), func() { cmd.Process.Signal(syscall.SIGKILL) })
 			err := cmd.Wait()
 			kill.Stop()
 			switch status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus); {
 			case err == nil:
 				ended = true
-				took = (took + time.Since(began)) / 2
+				within = time.Since(began)
 			case status.Signaled() && status.Signal() == syscall.SIGKILL:
 				killed++
+				within += within / 8
 			default:
 				t.Fatalf("the brain ended by itself: %v", err)
 			}

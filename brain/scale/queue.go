@@ -115,10 +115,12 @@ func (q Queue) Instances(load, objective float64) int {
 
 // Capacity returns how many requests per second c instances answer within an objective, in seconds, on average.
 func (q Queue) Capacity(c int, objective float64) float64 {
-	low, high := 0.0, float64(c)*q.Rate
 	if c == 0 || q.Response(c, 0) > objective {
 		return 0
 	}
+	// A probability of waiting of 1, the most there is, would leave this.
+	high := float64(c) * q.Rate
+	low := max(high-(q.Burstiness+q.Variation)/2/(objective-1/q.Rate), 0)
 	for range 60 {
 		if middle := (low + high) / 2; q.Response(c, middle) <= objective {
 			low = middle
