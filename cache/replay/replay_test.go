@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 )
@@ -156,6 +157,35 @@ func TestRun(t *testing.T) {
 	for name, ratio := range report.Engines {
 		if ratio != 0.999 {
 			t.Errorf("%s hits %f of a trace that fits", name, ratio)
+		}
+	}
+}
+
+// zipf returns a trace in which the key of rank r is asked for in proportion to 1/r.
+func zipf(keys, accesses int) *Trace {
+	cumulated, sum := make([]float64, keys), 0.0
+	for i := range cumulated {
+		sum += 1 / float64(i+1)
+		cumulated[i] = sum
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	t := &Trace{Keys: make([]uint32, accesses), Distinct: keys}
+	for i := range t.Keys {
+		t.Keys[i] = uint32(sort.SearchFloat64s(cumulated, random.Float64()*sum))
+	}
+	return t
+}
+
+// The default engine wins on popularity that never changes, too.
+func TestZipf(t *testing.T) {
+	report, err := Run(t.Context(), zipf(100_000, 500_000), 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", report)
+	for name, ratio := range report.Engines {
+		if name != Belady && ratio > report.Engines[string(report.Default)] {
+			t.Errorf("%s hits %.3f, the default %.3f", name, ratio, report.Engines[string(report.Default)])
 		}
 	}
 }
