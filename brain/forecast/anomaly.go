@@ -62,14 +62,7 @@ func (d *Detector) Fit(ctx context.Context, data *Data) error {
 		return ErrTooShort
 	}
 	grower := trees.Boosting{Rounds: 100, Leaves: 8, MinLeaf: 40, Rate: 0.1, Loss: trees.Absolute, Seed: d.Seed}
-	middle, err := grower.Fit(ctx, s.matrix(), s.y, nil)
-	if err != nil {
-		return err
-	}
-	for i := range s.y {
-		s.y[i] = float32(math.Abs(float64(s.y[i] - middle.Predict(s.row(i)))))
-	}
-	width, err := grower.Fit(ctx, s.matrix(), s.y, nil)
+	middle, width, err := grower.FitSpread(ctx, s.matrix(), s.y, grower)
 	if err != nil {
 		return err
 	}

@@ -29,10 +29,9 @@ func samplesOf(data *Data, h int) samples {
 		if math.IsNaN(value) || data.latestKnown(origin) < 0 {
 			continue
 		}
-		m := data.moment(origin, h)
-		m.row(row)
+		level := data.Row(origin, h, row)
 		s.x = append(s.x, row...)
-		s.y = append(s.y, float32(toLog(value)-m.base-data.lift(origin, m.target)))
+		s.y = append(s.y, float32(toLog(value)-level))
 	}
 	return s
 }

@@ -54,11 +54,13 @@ type Decision struct {
 // at as many violations, it does what the best of these does. It is not safe for concurrent use.
 type Decider struct {
 	o     Options
-	sizer sizer
+	sizer *Sizer
 
 	plan    int // for the step that is lead steps ahead, 0 is none
 	plans   []int
 	kept    []bool // whether plans sufficed, a ring
+	judges  int    // plans that were judged
+	held    int    // of those in the ring, how many sufficed
 	steps   int
 	needs   []int // of the last hour's steps, a ring; 0 is not known
 	floor   int
@@ -93,8 +95,8 @@ func NewDecider(o Options) *Decider {
 		o.Confidence = 0.8
 	}
 	d := &Decider{
-		o: o, sizer: sizer{queue: o.Queue, objective: o.Objective.Seconds()}, rule: Reactive{Target: customary},
-		plans: make([]int, o.Lead()+1), kept: make([]bool, 0, judgedSteps), needs: make([]int, max(int(time.Hour/o.Step), 1)),
+		o: o, sizer: NewSizer(o.Queue, o.Objective), rule: Reactive{Target: customary},
+		plans: make([]int, o.Lead()+1), kept: make([]bool, judgedSteps), needs: make([]int, max(int(time.Hour/o.Step), 1)),
 	}
 	d.mine.fleet, d.risk = Fleet{Ready: 1, boot: o.Boot}, o.Risk
 	for target := 0.25; target < 0.91; target += 0.05 {
@@ -103,15 +105,12 @@ func NewDecider(o Options) *Decider {
 	return d
 }
 
-// Need returns how many instances a load of so many requests per second needs, 1 at least.
-func (d *Decider) Need(load float64) int { return d.sizer.need(load) }
-
 // Observe takes how many requests came in the step that has ended, NaN if that is not known, and what is forecast of the one that is
 // Lead steps ahead of it; nil when nothing is.
 func (d *Decider) Observe(requests float64, ahead *Distribution) {
 	need := 0
 	if !math.IsNaN(requests) {
-		need = d.sizer.need(requests / d.o.Step.Seconds())
+		need = d.sizer.Need(requests / d.o.Step.Seconds())
 	}
 	d.needs[d.steps%len(d.needs)] = need
 	if plan := d.plans[d.steps%len(d.plans)]; plan > 0 && need > 0 {
@@ -119,7 +118,7 @@ func (d *Decider) Observe(requests float64, ahead *Distribution) {
 	}
 	d.plan = 0
 	if ahead != nil {
-		d.plan = d.sizer.need(ahead.Quantile(1-d.risk) / d.o.Step.Seconds())
+		d.plan = d.sizer.Need(ahead.Quantile(1-d.risk) / d.o.Step.Seconds())
 	}
 	d.plans[(d.steps+d.o.Lead())%len(d.plans)] = d.plan
 	d.floor = d.lastHour()
@@ -127,19 +126,15 @@ func (d *Decider) Observe(requests float64, ahead *Distribution) {
 }
 
 func (d *Decider) keep(sufficed bool) {
-	if len(d.kept) == cap(d.kept) {
-		d.kept = slices.Delete(d.kept, 0, 1)
-	}
-	d.kept = append(d.kept, sufficed)
+	oldest := &d.kept[d.judges%len(d.kept)]
+	d.held += int(flag(sufficed) - flag(*oldest))
+	*oldest = sufficed
+	d.judges++
 }
 
 // confidence is the share of the last steps for which what was planned sufficed.
 func (d *Decider) confidence() float64 {
-	sufficed := 0.0
-	for _, k := range d.kept {
-		sufficed += flag(k)
-	}
-	return sufficed / float64(max(len(d.kept), 1))
+	return float64(d.held) / float64(max(min(d.judges, len(d.kept)), 1))
 }
 
 // lastHour returns what the last hour needed but for the accepted risk; 0 when less than half of it is known.
@@ -158,34 +153,36 @@ func (d *Decider) Decide(now time.Time, load float64, ready, total int) Decision
 	if math.IsNaN(load) {
 		return Decision{Instances: total, Reasons: []string{"the load is not known: nothing is changed"}}
 	}
-	planned := max(d.plan, d.floor, d.sizer.need(load))
+	planned := max(d.plan, d.floor, d.sizer.Need(load))
 	if d.plan > 0 && !d.begun {
 		d.begin(now, ready)
 	}
 	d.follow(now, load, planned)
 	reactive := d.rule.Desired(now, load, d.o.Queue.Rate, ready, total)
 	confidence := d.confidence()
+	var why string // plans are not acted on
 	switch {
 	case d.plan == 0:
-		return Decision{reactive, false, confidence, []string{fmt.Sprintf("there is no forecast yet: %d instances for a utilisation of %.2f", reactive, d.rule.Target)}}
+		why = "there is no forecast yet"
 	case !d.trusted:
-		return Decision{reactive, false, confidence, []string{fmt.Sprintf("forecasts did not earn their keep lately: %d instances for a utilisation of %.2f", reactive, d.rule.Target)}}
+		why = "forecasts did not earn their keep lately"
 	case confidence < d.o.Confidence*(1-d.o.Risk):
-		return Decision{reactive, false, confidence, []string{fmt.Sprintf("what was planned sufficed in %.0f %% of the last steps only: %d instances for a utilisation of %.2f",
-			100*confidence, reactive, d.rule.Target)}}
+		why = fmt.Sprintf("what was planned sufficed in %.0f %% of the last steps only", 100*confidence)
+	default:
+		return Decision{planned, true, confidence, []string{d.reason(load, planned)}}
 	}
-	return Decision{planned, true, confidence, d.reasons(load, planned)}
+	return Decision{reactive, false, confidence, []string{fmt.Sprintf("%s: %d instances for a utilisation of %.2f", why, reactive, d.rule.Target)}}
 }
 
-// reasons says which part of a plan decided.
-func (d *Decider) reasons(load float64, planned int) []string {
+// reason says which part of a plan decided.
+func (d *Decider) reason(load float64, planned int) string {
 	switch planned {
 	case d.plan:
-		return []string{fmt.Sprintf("%d instances suffice in %v but for a risk of %.2g %%", planned, time.Duration(d.o.Lead())*d.o.Step, 100*d.o.Risk)}
+		return fmt.Sprintf("%d instances suffice in %v but for a risk of %.2g %%", planned, time.Duration(d.o.Lead())*d.o.Step, 100*d.o.Risk)
 	case d.floor:
-		return []string{fmt.Sprintf("%d instances, as many as the last hour needed, though %d are planned for", planned, d.plan)}
+		return fmt.Sprintf("%d instances, as many as the last hour needed, though %d are planned for", planned, d.plan)
 	}
-	return []string{fmt.Sprintf("%d instances for the %.0f requests per second that there are now, more than were planned for", planned, load)}
+	return fmt.Sprintf("%d instances for the %.0f requests per second that there are now, more than were planned for", planned, load)
 }
 
 // begin has all be compared from the first plan on.
@@ -212,9 +209,10 @@ func (t tally) plus(o tally) tally {
 	return tally{t.instances + o.instances, t.violations + o.violations, t.count + o.count}
 }
 
-func (s *shadow) sum() tally {
+// sum is over the period that goes on, and so many before it.
+func (s *shadow) sum(periods int) tally {
 	sum := s.current
-	for _, p := range s.periods {
+	for _, p := range s.periods[max(len(s.periods)-periods, 0):] {
 		sum = sum.plus(p)
 	}
 	return sum
@@ -250,12 +248,12 @@ func (d *Decider) follow(now time.Time, load float64, planned int) {
 func (d *Decider) judge() {
 	fewest := math.Inf(1)
 	for _, s := range d.others {
-		fewest = min(fewest, s.sum().violations)
+		fewest = min(fewest, s.sum(judgedPeriods).violations)
 	}
 	cheapest := math.Inf(1)
 	for _, s := range d.others {
 		// Where none keeps the risk, those that are no worse than the best at it are equally good.
-		if t := s.sum(); t.violations <= max(d.o.Risk*t.count, alike*fewest+few) && t.instances < cheapest {
+		if t := s.sum(judgedPeriods); t.violations <= max(d.o.Risk*t.count, alike*fewest+few) && t.instances < cheapest {
 			cheapest, d.rule.Target = t.instances, s.rule.Target
 		}
 	}
@@ -263,20 +261,18 @@ func (d *Decider) judge() {
 		return
 	}
 	d.adapt()
-	limit := d.equivalent(d.mine.sum())
+	mine := d.mine.sum(judgedPeriods)
+	limit := d.equivalent(mine)
 	if !d.trusted {
 		limit *= better
 	}
-	d.trusted = d.mine.sum().instances <= limit
+	d.trusted = mine.instances <= limit
 }
 
 // adapt changes the risk that plans are made with, so that what comes of them is rather less than the accepted one: whole instances and the
 // last hour's floor make it much less otherwise.
 func (d *Decider) adapt() {
-	lately := d.mine.current
-	for _, p := range d.mine.periods[max(len(d.mine.periods)-adaptPeriods, 0):] {
-		lately = lately.plus(p)
-	}
+	lately := d.mine.sum(adaptPeriods)
 	switch share := lately.violations / max(lately.count, 1); {
 	case share < 0.5*d.o.Risk:
 		d.risk = min(1.15*d.risk, mostRisk*d.o.Risk, max(d.o.Risk, 0.5))
@@ -293,7 +289,7 @@ func (d *Decider) equivalent(mine tally) float64 {
 	x := math.Log1p(mine.violations)
 	var before tally
 	for i, s := range d.others {
-		t := s.sum()
+		t := s.sum(judgedPeriods)
 		if t.violations <= alike*mine.violations+few {
 			least = min(least, t.instances)
 		}

@@ -63,8 +63,8 @@ func NewDemand(data *forecast.Data, lead int, seed uint64) *Demand {
 func (d *Demand) Observe() {
 	n := len(d.data.Values)
 	value := d.data.Values[n-1]
-	if m := d.pending[(n-1)%len(d.pending)]; m.step == n-1 && m.width > 0 && !math.IsNaN(value) {
-		d.score(float32((math.Log1p(value) - m.middle) / m.width))
+	if m := d.pending[(n-1)%len(d.pending)]; m.step == n-1 {
+		d.judge(m, value)
 	}
 	step := n - 1 + d.lead
 	d.pending[step%len(d.pending)] = d.say(n)
@@ -85,7 +85,12 @@ func (d *Demand) say(n int) moment {
 	return m
 }
 
-func (d *Demand) score(s float32) {
+// judge learns the shape from what came of a step, as far as something was said of it and it is known.
+func (d *Demand) judge(m moment, value float64) {
+	if m.width == 0 || math.IsNaN(value) {
+		return
+	}
+	s := float32((math.Log1p(value) - m.middle) / m.width)
 	if len(d.scores) < scoreCount {
 		d.scores = append(d.scores, s)
 	} else {
@@ -123,10 +128,7 @@ func (d *Demand) Fit(ctx context.Context) error {
 			return err
 		}
 		for i := n - n/4; i+d.lead <= n; i++ {
-			value := d.data.Values[i-1+d.lead]
-			if m := d.say(i); m.width > 0 && !math.IsNaN(value) {
-				d.score(float32((math.Log1p(value) - m.middle) / m.width))
-			}
+			d.judge(d.say(i), d.data.Values[i-1+d.lead])
 		}
 	}
 	if err := d.fit(ctx, n); err != nil {
@@ -149,17 +151,10 @@ func (d *Demand) fit(ctx context.Context, n int) error {
 	if len(y) < fewestRows {
 		return forecast.ErrTooShort
 	}
-	matrix := trees.Matrix{Columns: forecast.FeatureCount, Data: x}
-	grower := trees.Boosting{Rounds: 100, Leaves: 16, MinLeaf: max(20, min(len(y)/400, 60)), Rate: 0.08, Loss: trees.Absolute, Seed: d.seed}
-	middle, err := grower.Fit(ctx, matrix, y, nil)
-	if err != nil {
-		return err
-	}
-	for i := range y {
-		y[i] = float32(math.Abs(float64(y[i] - middle.Predict(matrix.Row(i)))))
-	}
-	grower.Rounds, grower.Leaves = 60, 8
-	width, err := grower.Fit(ctx, matrix, y, nil)
+	medians := trees.Boosting{Rounds: 100, Leaves: 16, MinLeaf: max(20, min(len(y)/400, 60)), Rate: 0.08, Loss: trees.Absolute, Seed: d.seed}
+	widths := medians
+	widths.Rounds, widths.Leaves = 60, 8
+	middle, width, err := medians.FitSpread(ctx, trees.Matrix{Columns: forecast.FeatureCount, Data: x}, y, widths)
 	if err != nil {
 		return err
 	}

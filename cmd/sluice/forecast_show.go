@@ -69,7 +69,7 @@ func (p *page) forecast(r *live.Report, plot bool) {
 	t := newTable("MINUTE", "10 %", "MEDIAN", "90 %", "WITHIN 10 %")
 	for _, i := range shownSteps {
 		s := r.Forecast[i-1]
-		t.add(s.Time.Local().Format("15:04"), number(s.P10), number(s.P50), number(s.P90), share(s.Confidence))
+		t.add(s.Time.Local().Format("15:04"), number(s.P10), number(s.P50), number(s.P90), percentOf(s.Confidence, 0))
 	}
 	p.table(t)
 	p.line("")
@@ -88,13 +88,10 @@ func (p *page) forecast(r *live.Report, plot bool) {
 func (p *page) models(models []forecast.ModelStatus) {
 	t := newTable("MODEL", "WEIGHT", "SKILL", "NOT USED SINCE")
 	for _, m := range models {
-		t.add(m.Name, share(m.Weight), cell{text: fmt.Sprintf("%.3f", m.Skill), right: true}, m.Why)
+		t.add(m.Name, percentOf(m.Weight, 0), cell{text: fmt.Sprintf("%.3f", m.Skill), right: true}, m.Why)
 	}
 	p.table(t)
 }
-
-// share is a part of 1 in percent.
-func share(v float64) cell { return cell{text: fmt.Sprintf("%.0f%%", 100*v), right: true} }
 
 // plotForecast draws the last two hours and the forecast with characters.
 func plotForecast(r *live.Report) string {

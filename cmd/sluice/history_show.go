@@ -59,7 +59,7 @@ func measured(c history.Column, v float64) cell {
 	case c == history.Handshake:
 		return cell{text: fmt.Sprintf("%.1fms", 1000*v), right: true}
 	case c == history.Retransmissions, c == history.Errors:
-		return cell{text: fmt.Sprintf("%.1f%%", 100*v), right: true}
+		return percentOf(v, 1)
 	}
 	return number(v)
 }

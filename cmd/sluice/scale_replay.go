@@ -160,11 +160,6 @@ func (p *page) scaleReplay(r *replay.Report) {
 	}
 }
 
-// percentOf is a part of 1 in percent.
-func percentOf(v float64, digits int) cell {
-	return cell{text: strconv.FormatFloat(100*v, 'f', digits, 64) + "%", right: true}
-}
-
 // chartPoints is how many points a line of a chart has at most; a point is the highest of those that it stands for.
 const chartPoints = 1200
 

@@ -69,7 +69,7 @@ func (p *page) service(s *control.ServiceStatus, now time.Time) {
 		}
 		cause := strings.Join(slices.DeleteFunc([]string{b.Cause, b.Reasons}, func(s string) bool { return s == "" }), "; ")
 		t.add(name, endpoint(b.Address, b.Port), b.Weight, fmt.Sprintf("%.2f", b.Score), cell{text: string(b.State), style: stateStyle(b.State)}, since,
-			cell{text: fmt.Sprintf("%.1f%%", 100*b.Share), right: true},
+			percentOf(b.Share, 1),
 			newFlows(b), number(float64(b.Packets)), number(float64(b.Bytes)), nextHop(b.NextHop), cause)
 	}
 	p.table(t)

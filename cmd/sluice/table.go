@@ -93,6 +93,11 @@ func number(n float64) cell {
 	return cell{text: text, right: true}
 }
 
+// percentOf is a part of 1 in percent.
+func percentOf(v float64, digits int) cell {
+	return cell{text: strconv.FormatFloat(100*v, 'f', digits, 64) + "%", right: true}
+}
+
 // plural returns for example "1 backend" or "2 backends".
 func plural(n int, noun string) string {
 	if n != 1 {

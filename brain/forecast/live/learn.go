@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sluicelb/sluice/brain/forecast"
-	"github.com/sluicelb/sluice/brain/history"
 )
 
 // learnNext has the service learn whose models are the oldest, when one is due, and says that there may be more.
@@ -184,7 +183,7 @@ func (f *Forecasts) begin(ctx context.Context, name string) error {
 
 // firstTime has a service learn for the first time.
 func (f *Forecasts) firstTime(ctx context.Context, name string, end time.Time) (*service, error) {
-	all := f.read(name, f.oldest(name, end), end)
+	all := f.readKnown(name, end)
 	s := &service{fitted: end, detector: forecast.Detector{Seed: f.o.Seed}}
 	day := min(all.Steps(forecast.Day), len(all.Values)/2)
 	s.data = cut(all, len(all.Values)-day)
@@ -201,14 +200,6 @@ func (f *Forecasts) firstTime(ctx context.Context, name string, end time.Time) (
 	}
 	s.forecaster.Adopt(lesson)
 	return s, s.replay(ctx, all)
-}
-
-// oldest is when the history of a service begins, as far as it is learnt from.
-func (f *Forecasts) oldest(name string, end time.Time) time.Time {
-	from := end.Add(-learnt)
-	rows, _ := f.history.Read(name, from, end) // an error is reported by who reads it next
-	known := slices.IndexFunc(rows, func(r history.Row) bool { return r.Known() })
-	return from.Add(time.Duration(max(known, 0)) * f.step)
 }
 
 // cut returns the first steps of data.

@@ -192,10 +192,27 @@ func (s *service) keep(steps int) {
 
 // read returns what the history has of a service from one time up to before another; what cannot be read is not known.
 func (f *Forecasts) read(name string, from, to time.Time) *forecast.Data {
+	return f.dataOf(name, from, to, f.rows(name, from, to))
+}
+
+// readKnown is read of what is learnt from up to a time, without what is not known before the first minute that is.
+func (f *Forecasts) readKnown(name string, to time.Time) *forecast.Data {
+	from := to.Add(-learnt)
+	rows := f.rows(name, from, to)
+	first := max(slices.IndexFunc(rows, func(r history.Row) bool { return r.Known() }), 0)
+	return f.dataOf(name, from.Add(time.Duration(first)*f.step), to, rows[first:])
+}
+
+func (f *Forecasts) rows(name string, from, to time.Time) []history.Row {
 	rows, err := f.history.Read(name, from, to)
 	if err != nil {
 		f.o.Logger.Error("the history cannot be read; that time is not forecast from", "service", name, "error", err)
 	}
+	return rows
+}
+
+// dataOf returns the rows of a service from one time up to before another as data.
+func (f *Forecasts) dataOf(name string, from, to time.Time, rows []history.Row) *forecast.Data {
 	data := forecast.NewData(forecast.Series{Start: from.Truncate(f.step), Step: f.step})
 	data.Calendar = f.o.Calendar
 	if f.o.Events != nil {
@@ -282,8 +299,9 @@ func (f *Forecasts) choose(ctx context.Context) {
 		return cmp.Or(cmp.Compare(b.busy, a.busy), cmp.Compare(a.name, b.name))
 	})
 	for i, c := range candidates {
-		chosen[c.name] = choice{learns: i < f.o.Learn}
-		if i >= f.o.Learn {
+		if i < f.o.Learn {
+			chosen[c.name] = choice{learns: true}
+		} else {
 			chosen[c.name] = choice{why: "other services are busier, and forecast.services of them learn"}
 		}
 	}

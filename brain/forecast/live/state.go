@@ -107,7 +107,7 @@ func (f *Forecasts) restore(ctx context.Context, name string, end time.Time) (*s
 	if err != nil || !found || st.End.After(end) || end.Sub(st.End) > current {
 		return nil, err
 	}
-	all := f.read(name, f.oldest(name, end), end)
+	all := f.readKnown(name, end)
 	known := int(st.End.Sub(all.Start) / f.step)
 	if known <= 0 {
 		return nil, nil

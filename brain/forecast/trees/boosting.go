@@ -69,6 +69,19 @@ func (b Boosting) Fit(ctx context.Context, x Matrix, y, weights []float32) (*Ens
 	return c.run(ctx)
 }
 
+// FitSpread learns how large the target is, and from what is left how far targets lie from that, with the options of widths; with
+// absolute errors both are medians. It overwrites y.
+func (b Boosting) FitSpread(ctx context.Context, x Matrix, y []float32, widths Boosting) (middle, width *Ensemble, err error) {
+	if middle, err = b.Fit(ctx, x, y, nil); err != nil {
+		return nil, nil, err
+	}
+	for i := range y {
+		y[i] = float32(math.Abs(float64(y[i] - middle.Predict(x.Row(i)))))
+	}
+	width, err = widths.Fit(ctx, x, y, nil)
+	return middle, width, err
+}
+
 // course is one run of Boosting.
 type course struct {
 	Boosting

@@ -96,8 +96,7 @@ type run struct {
 	begin  int // the first step that is scored
 	lead   int
 	queue  scale.Queue
-	sizer  *scale.Decider // for what loads need
-	need   []int          // by step, 0 is not known
+	need   []int // by step, 0 is not known
 	ahead  []*scale.Distribution
 	ticks  int // in a step
 }
@@ -117,12 +116,12 @@ func Run(ctx context.Context, series *forecast.Series, o Options) (*Report, erro
 	}
 	r.ticks, r.lead = int(series.Step/scale.Period), options.Lead()
 	r.begin = int(o.Train * float64(len(series.Values)))
-	r.sizer = scale.NewDecider(options)
+	sizer := scale.NewSizer(r.queue, o.Objective)
 	r.need = make([]int, len(series.Values))
 	scored := false
 	for i, v := range series.Values {
 		if !math.IsNaN(v) {
-			r.need[i] = r.sizer.Need(v / series.Step.Seconds())
+			r.need[i] = sizer.Need(v / series.Step.Seconds())
 			scored = scored || i >= r.begin
 		}
 	}
