@@ -139,10 +139,9 @@ func (d *Detector) expect(data *Data, n int) (median, deviation float64) {
 		return usual(data, max(n-max(data.Steps(time.Hour), window), d.shifted), n)
 	}
 	var row [FeatureCount]float32
-	m := data.moment(n, 1)
-	m.row(row[:])
-	noise := 1 / math.Sqrt(math.Exp(m.base)) // of a Poisson process' logarithm, the least there can be
-	return m.base + float64(d.middle.Predict(row[:])), max(robust*float64(d.width.Predict(row[:])), smallest, noise/2)
+	level := data.Row(n, 1, row[:])
+	noise := 1 / math.Sqrt(math.Exp(level)) // of a Poisson process' logarithm, the least there can be
+	return level + float64(d.middle.Predict(row[:])), max(robust*float64(d.width.Predict(row[:])), smallest, noise/2)
 }
 
 // usual is expect by the values from one step to before another alone: their median and median absolute deviation (Iglewicz and Hoaglin, "How to

@@ -3,6 +3,7 @@ package forecast
 import (
 	"context"
 	"testing"
+	"time"
 )
 
 // TestDetector has a quarter of the traffic, four times, and three times as much from some moment on, each with the
@@ -70,5 +71,29 @@ func TestDetectorIsQuiet(t *testing.T) {
 	}
 	if alarms > 3 {
 		t.Errorf("%d alarms in %d usual values", alarms, len(series.Values)-begin)
+	}
+}
+
+// TestPlannedIsNoAnomaly doubles traffic when an event says that it will: that is expected, and the same without the event is not.
+func TestPlannedIsNoAnomaly(t *testing.T) {
+	for _, planned := range []bool{true, false} {
+		data := NewData(noisyDays(10, 0.03, 41))
+		var detector Detector
+		if err := detector.Fit(t.Context(), data); err != nil {
+			t.Fatal(err)
+		}
+		if planned {
+			data.Events = []Event{{"sale", data.Time(len(data.Values)), time.Hour, 2}}
+		}
+		wave := noisyDays(1, 0.03, 42).Values
+		found := false
+		for _, v := range wave[:6] {
+			data.Append(2 * v)
+			_, anomaly := detector.Look(data)
+			found = found || anomaly
+		}
+		if found == planned {
+			t.Errorf("traffic doubled, planned: %v, an anomaly: %v", planned, found)
+		}
 	}
 }
