@@ -77,12 +77,21 @@ type Plan struct {
 	Token   uint64    `json:"token"` // of the lease that it was made under
 	State   State     `json:"state"`
 	Why     string    `json:"why"`
+	Aborted string    `json:"aborted,omitempty"` // why it was given up, when no step failed
 	Phases  [][]Step  `json:"phases"`
 	Dropped []Dropped `json:"dropped,omitempty"`
 }
 
-// ended says that nothing is left to be done about the plan.
-func (p *Plan) ended() bool { return p.State == Done || p.State == RolledBack || p.State == Failed }
+// Cause says why the plan did not end well; "" when it did, or goes on.
+func (p *Plan) Cause() string {
+	if p.State != RollingBack && p.State != RolledBack && p.State != Failed {
+		return ""
+	}
+	return cause(p)
+}
+
+// Ended says that nothing is left to be done about the plan.
+func (p *Plan) Ended() bool { return p.State == Done || p.State == RolledBack || p.State == Failed }
 
 // steps calls do with each step in order, until it returns false.
 func (p *Plan) steps(do func(*Step) bool) {

@@ -56,6 +56,25 @@ func (r *Runner) Run(ctx context.Context, p *Plan) error {
 	return nil
 }
 
+// Abort takes back a plan that runs no more, since the context of Run was cancelled, for a reason that is recorded. One that has ended is left alone.
+// It returns ErrRolledBack with the reason, or another error when it is to be called again.
+func (r *Runner) Abort(ctx context.Context, p *Plan, why string) error {
+	if p.State == Running || p.State == Pending {
+		p.steps(func(s *Step) bool {
+			if s.State == Running {
+				s.State, s.Error, s.Ended = Failed, "aborted: "+why, r.now()
+			}
+			return true
+		})
+		p.State, p.Aborted = RollingBack, why
+		skipRest(p)
+		if err := r.Store.Put(p); err != nil {
+			return err
+		}
+	}
+	return r.Run(ctx, p)
+}
+
 // missing returns the actions that nobody carries out.
 func (r *Runner) missing(p *Plan) (actions []string) {
 	p.steps(func(s *Step) bool {
@@ -170,8 +189,11 @@ func (r *Runner) step(ctx context.Context, p *Plan, s *Step, during, good, bad S
 	return failed, r.Store.Put(p)
 }
 
-// cause is the error of the critical step that failed.
+// cause is why the plan was given up: the error of the critical step that failed, if nobody did.
 func cause(p *Plan) (text string) {
+	if p.Aborted != "" {
+		return p.Aborted
+	}
 	p.steps(func(s *Step) bool {
 		if s.Critical && s.Error != "" {
 			text = fmt.Sprintf("step %s: %s", s.ID, s.Error)
@@ -189,7 +211,7 @@ func (r *Runner) Resume(ctx context.Context) error {
 	}
 	var problems []error
 	for _, p := range plans {
-		if p.ended() {
+		if p.Ended() {
 			continue
 		}
 		if err := r.Run(ctx, p); err != nil {

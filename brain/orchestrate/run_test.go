@@ -148,3 +148,40 @@ func TestStoreExpires(t *testing.T) {
 		t.Errorf("plan 2: %v, %v", p, err)
 	}
 }
+
+// TestAbort gives a plan up while its second step waits: both are undone, and the record says why.
+func TestAbort(t *testing.T) {
+	store := openStore(t)
+	p, err := Policy{}.Make(time.Now(), 7, "test", []Recommendation{
+		{ID: "a", Action: "do", Target: "web"}, {ID: "b", Action: "do", Target: "news", Needs: []string{"a"}, Params: map[string]string{"slow": "yes"}},
+		{ID: "c", Action: "do", Target: "shop", Needs: []string{"b"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Add(p); err != nil {
+		t.Fatal(err)
+	}
+	actor := &noting{}
+	r := Runner{Store: store, Actors: map[string]Actor{"do": actor}, Token: func() (uint64, error) { return 7, nil }}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := r.Run(ctx, p); !errors.Is(err, context.DeadlineExceeded) || p.Ended() || p.Cause() != "" {
+		t.Fatalf("interrupted: %v, %s", err, states(p))
+	}
+	for range 2 { // the second time nothing is left to do
+		if err := r.Abort(t.Context(), p, "it is needed"); !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), "it is needed") {
+			t.Errorf("aborting: %v", err)
+		}
+	}
+	kept, err := store.Get(p.Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := states(kept); got != "undone undone skipped: rolled-back" || kept.Cause() != "it is needed" || kept.Phases[1][0].Error != "aborted: it is needed" {
+		t.Errorf("recorded is %s, %q, %q", got, kept.Cause(), kept.Phases[1][0].Error)
+	}
+	if got := strings.Join(actor.did, " "); got != "a/7 b/7 -b/7 -a/7" {
+		t.Errorf("it did %s", got)
+	}
+}

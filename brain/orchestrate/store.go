@@ -53,7 +53,7 @@ func expire(bucket *bolt.Bucket, newest uint64) error {
 	cursor := bucket.Cursor()
 	for k, v := cursor.First(); k != nil && binary.BigEndian.Uint64(k)+keptPlans <= newest; k, v = cursor.Next() {
 		var p Plan
-		if json.Unmarshal(v, &p) == nil && !p.ended() {
+		if json.Unmarshal(v, &p) == nil && !p.Ended() {
 			continue
 		}
 		if err := cursor.Delete(); err != nil {

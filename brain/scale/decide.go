@@ -21,7 +21,7 @@ type Options struct {
 
 // Check says what is wrong with the options.
 func (o *Options) Check() error {
-	alone := time.Duration(float64(time.Second) / o.Queue.Rate)
+	alone := time.Duration(float64(time.Second) * o.Queue.alone())
 	switch {
 	case !(o.Queue.Rate > 0):
 		return fmt.Errorf("a rate of %g requests per second of an instance is not above 0", o.Queue.Rate)

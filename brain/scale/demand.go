@@ -59,6 +59,14 @@ func NewDemand(data *forecast.Data, lead int, seed uint64) *Demand {
 	return &Demand{data: data, lead: lead, seed: seed, pending: make([]moment, lead+1), row: make([]float32, forecast.FeatureCount)}
 }
 
+// Successor returns one of other data, such as the latest part of the same series, that has learnt what d has, to be fitted anew.
+func (d *Demand) Successor(data *forecast.Data) *Demand {
+	s := NewDemand(data, d.lead, d.seed)
+	s.middle, s.width, s.scores, s.next = d.middle, d.width, slices.Clone(d.scores), d.next
+	s.sort()
+	return s
+}
+
 // Observe learns the shape from the data's last value, and forecasts anew. It is to be called after each Append to the data.
 func (d *Demand) Observe() {
 	n := len(d.data.Values)

@@ -34,10 +34,15 @@ type Guard struct {
 	Limits
 	Paused string // who paused scaling, and why; "" is not paused
 
-	changed time.Time // by the last decision that changed something
-	day     time.Time
-	spent   float64 // since the day began
-	seen    time.Time
+	GuardState
+}
+
+// GuardState is what a Guard remembers, so that it goes on after a restart.
+type GuardState struct {
+	Changed time.Time `json:"changed"` // by the last decision that changed something
+	Day     time.Time `json:"day"`     // that Spent is of
+	Spent   float64   `json:"spent"`
+	Seen    time.Time `json:"seen"` // up to when it is reckoned
 }
 
 // Hold returns the decision within the limits, with a reason for each that it was held back by; what is there now are so many
@@ -71,7 +76,7 @@ func (g *Guard) Hold(now time.Time, d Decision, there int) Decision {
 	}
 	d.Instances = want
 	if want != there {
-		g.changed = now
+		g.Changed = now
 	}
 	return d
 }
@@ -79,7 +84,7 @@ func (g *Guard) Hold(now time.Time, d Decision, there int) Decision {
 // stays says why nothing is changed though something else is wanted; "" when it is.
 func (g *Guard) stays(now time.Time, want, there int) string {
 	within := there >= g.Min && (g.Max == 0 || there <= g.Max)
-	since := now.Sub(g.changed)
+	since := now.Sub(g.Changed)
 	switch {
 	case g.Paused != "":
 		return "scaling is paused: " + g.Paused
@@ -87,9 +92,9 @@ func (g *Guard) stays(now time.Time, want, there int) string {
 		return g.frozen(now, want > there)
 	case !within:
 		return ""
-	case want > there && !g.changed.IsZero() && since < g.CooldownUp:
+	case want > there && !g.Changed.IsZero() && since < g.CooldownUp:
 		return fmt.Sprintf("the last change was %v ago, and %v shall pass", since.Round(time.Second), g.CooldownUp)
-	case want < there && !g.changed.IsZero() && since < g.CooldownDown:
+	case want < there && !g.Changed.IsZero() && since < g.CooldownDown:
 		return fmt.Sprintf("the last change was %v ago, and %v shall pass", since.Round(time.Second), g.CooldownDown)
 	case want < there && float64(there-want) <= g.Tolerance*float64(there):
 		return fmt.Sprintf("the difference is within %.0f %%", 100*g.Tolerance)
@@ -108,12 +113,12 @@ func (g *Guard) frozen(now time.Time, adds bool) string {
 
 // account adds up what instances have cost today (UTC).
 func (g *Guard) account(now time.Time, there int) {
-	if day := now.UTC().Truncate(24 * time.Hour); !day.Equal(g.day) {
-		g.day, g.spent = day, 0
-		g.seen = now
+	if day := now.UTC().Truncate(24 * time.Hour); !day.Equal(g.Day) {
+		g.Day, g.Spent = day, 0
+		g.Seen = now
 	}
-	g.spent += max(now.Sub(g.seen), 0).Hours() * float64(there) * g.Price
-	g.seen = now
+	g.Spent += max(now.Sub(g.Seen), 0).Hours() * float64(there) * g.Price
+	g.Seen = now
 }
 
 // affordable returns how many instances the budgets allow now, and why no more.
@@ -126,9 +131,9 @@ func (g *Guard) affordable(now time.Time) (most int, why string) {
 		most, why = int(g.HourBudget/g.Price+1e-9), fmt.Sprintf("the budget of an hour is %g", g.HourBudget)
 	}
 	if g.DayBudget > 0 {
-		left := g.day.Add(24 * time.Hour).Sub(now).Hours()
-		if m := int(max(g.DayBudget-g.spent, 0)/(left*g.Price) + 1e-9); m < most {
-			most, why = m, fmt.Sprintf("%.2f of the day's budget of %g are spent", g.spent, g.DayBudget)
+		left := g.Day.Add(24 * time.Hour).Sub(now).Hours()
+		if m := int(max(g.DayBudget-g.Spent, 0)/(left*g.Price) + 1e-9); m < most {
+			most, why = m, fmt.Sprintf("%.2f of the day's budget of %g are spent", g.Spent, g.DayBudget)
 		}
 	}
 	return most, why

@@ -120,3 +120,36 @@ func greatest(groups map[string]float64) float64 {
 	}
 	return most
 }
+
+// spread returns so many instances, placed as those that are there: the first of them, or more of the same places in turn.
+func spread(places []Place, count int) []Place {
+	if len(places) == 0 {
+		places = []Place{{Capacity: 1}}
+	}
+	all := make([]Place, count)
+	for i := range all {
+		all[i] = places[i%len(places)]
+	}
+	return all
+}
+
+// Survive returns how many instances it takes, so that in each scenario that shall be survived as much capacity is left as so many
+// have that are needed without. Those that are added are thought to be placed as those that are there. It returns false,
+// and the number as it was, when no number is enough.
+func Survive(places []Place, need int, scenarios []Scenario) (count int, enough bool, err error) {
+	for count = need; count <= 4*need+8; {
+		m, err := MarginOf(spread(places, count), 0, scenarios)
+		if err != nil {
+			return need, false, err
+		}
+		missing := float64(need)*m.Factor - float64(count)
+		if missing <= 1e-9 {
+			return count, true, nil
+		}
+		if math.IsInf(missing, 1) {
+			missing = 0
+		}
+		count += max(1, int(missing/2))
+	}
+	return need, false, nil
+}

@@ -52,3 +52,40 @@ func TestMargin(t *testing.T) {
 		}
 	}
 }
+
+// TestSurvive asks how many it takes: one more for one, half as many again for a zone of three, and never enough where all are in one.
+func TestSurvive(t *testing.T) {
+	zones := func(names ...string) (places []Place) {
+		for _, zone := range names {
+			places = append(places, Place{Zone: zone, Capacity: 10})
+		}
+		return places
+	}
+	one, zone, slow := Scenario{Event: LoseLargest, Survive: true}, Scenario{Event: LoseZone, Survive: true}, Scenario{Event: Slow, Factor: 1.5, Survive: true}
+	for _, c := range []struct {
+		places    []Place
+		need      int
+		scenarios []Scenario
+		want      int
+		enough    bool
+	}{
+		{zones("a"), 1, []Scenario{one}, 2, true},
+		{nil, 5, []Scenario{one}, 6, true},
+		{zones("a", "b"), 4, []Scenario{one}, 5, true},
+		{zones("a", "b", "c"), 6, []Scenario{zone}, 9, true},
+		{zones("a", "b", "c"), 7, []Scenario{zone}, 11, true},
+		{zones("a", "a", "a"), 6, []Scenario{zone}, 6, false},
+		{zones("", "", ""), 6, []Scenario{zone}, 7, true},
+		{zones("a", "b"), 10, []Scenario{slow}, 15, true},
+		{zones("a", "b"), 10, []Scenario{{Event: LoseZone}}, 10, true},
+		{zones("a", "b"), 1000, []Scenario{zone, slow}, 2000, true},
+	} {
+		n, enough, err := Survive(c.places, c.need, c.scenarios)
+		if err != nil || enough != c.enough || n != c.want {
+			t.Errorf("%d of %v in %v: %d, %v (%v); not %d, %v", c.need, c.places, c.scenarios, n, enough, err, c.want, c.enough)
+		}
+	}
+	if _, _, err := Survive(nil, 1, []Scenario{{Event: "flood"}}); err == nil {
+		t.Error("a flood is survived")
+	}
+}

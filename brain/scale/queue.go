@@ -10,10 +10,23 @@ type Queue struct {
 	// Burstiness is the squared coefficient of variation of the time between arrivals, and Variation the same of the time that
 	// a request takes; 1 each is M/M/c.
 	Burstiness, Variation float64
+	// Workers is how many requests an instance serves at a time, each so many times as long. Then requests are sent to an instance by hash, as a
+	// layer-4 balancer does, and wait for that one: c queues M/M/Workers. 0 is one queue for all instances, of one worker each.
+	Workers int
 }
 
 // NewQueue returns the M/M/c queue of instances that serve so many requests per second each.
 func NewQueue(rate float64) Queue { return Queue{Rate: rate, Burstiness: 1, Variation: 1} }
+
+// one returns the queue of one of c instances by itself: its workers, and its part of the load.
+func (q Queue) one(c int, load float64) (one Queue, workers int, part float64) {
+	workers = q.Workers
+	q.Rate, q.Workers = q.Rate/float64(workers), 0
+	return q, workers, load / float64(c)
+}
+
+// alone is the mean time in seconds that a request takes which does not wait.
+func (q Queue) alone() float64 { return float64(max(q.Workers, 1)) / q.Rate }
 
 // erlangB returns the probability that all of c servers are busy when what finds none goes away, for an offered load of a
 // servers. Its inverse has a recursion in which nothing cancels (Jagerman, "Some Properties of the Erlang Loss
@@ -46,6 +59,9 @@ func ErlangC(c int, a float64) float64 {
 // requests per second; +Inf when they are more than the instances can serve. Other arrivals than random ones scale the time
 // of waiting (Allen, "Probability, Statistics, and Queueing Theory", 1990, section 5.3.5: the Allen-Cunneen approximation).
 func (q Queue) Response(c int, load float64) float64 {
+	if q.Workers > 0 {
+		q, c, load = q.one(c, load)
+	}
 	spare := float64(c)*q.Rate - load
 	if spare <= 0 {
 		return math.Inf(1)
@@ -56,6 +72,9 @@ func (q Queue) Response(c int, load float64) float64 {
 // Longer returns the share of the requests whose response time is longer than t seconds, of M/M/c, whatever the arrivals are:
 // (1 + C (1 - exp(-(c-1-a) rate t)) / (c-1-a)) exp(-rate t) (Gross et al., "Fundamentals of Queueing Theory", 2008, section 2.3).
 func (q Queue) Longer(c int, load, t float64) float64 {
+	if q.Workers > 0 {
+		q, c, load = q.one(c, load)
+	}
 	a := load / q.Rate
 	if a >= float64(c) {
 		return 1
@@ -71,6 +90,9 @@ func (q Queue) Longer(c int, load, t float64) float64 {
 // Percentile returns the time in seconds within which a share p (0 to below 1) of the requests are answered, the inverse of
 // Longer. With other arrivals what is longer than without waiting is scaled as in Response.
 func (q Queue) Percentile(c int, load, p float64) float64 {
+	if q.Workers > 0 {
+		q, c, load = q.one(c, load)
+	}
 	if load >= float64(c)*q.Rate {
 		return math.Inf(1)
 	}
@@ -95,7 +117,7 @@ func (q Queue) Instances(load, objective float64) int {
 	switch {
 	case load <= 0:
 		return 0
-	case objective < 1/q.Rate:
+	case objective < q.alone():
 		return -1
 	}
 	least := int(load/q.Rate) + 1
@@ -117,6 +139,10 @@ func (q Queue) Instances(load, objective float64) int {
 func (q Queue) Capacity(c int, objective float64) float64 {
 	if c == 0 || q.Response(c, 0) > objective {
 		return 0
+	}
+	if q.Workers > 0 {
+		one, workers, _ := q.one(1, 0)
+		return float64(c) * one.Capacity(workers, objective)
 	}
 	// A probability of waiting of 1, the most there is, would leave this.
 	high := float64(c) * q.Rate

@@ -3,7 +3,9 @@ package scale
 import (
 	"math"
 	"math/big"
+	"strings"
 	"testing"
+	"time"
 )
 
 // exactC is ErlangC by its definition, in numbers of 400 bits: a^c/c! c/(c-a) / (sum of a^k/k! for k < c, and that term).
@@ -62,7 +64,7 @@ func TestResponse(t *testing.T) {
 	near("the median of M/M/1", q.Percentile(1, 8, 0.5), 0.5*math.Ln2)
 	near("99 % of M/M/1", q.Percentile(1, 8, 0.99), 0.5*math.Log(100))
 	near("99 % without load", q.Percentile(5, 0, 0.99), 0.1*math.Log(100))
-	near("the mean of M/D/1", Queue{10, 1, 0}.Response(1, 8), 0.1+0.8/(2*10*(1-0.8)))
+	near("the mean of M/D/1", Queue{10, 1, 0, 0}.Response(1, 8), 0.1+0.8/(2*10*(1-0.8)))
 	if !math.IsInf(q.Response(2, 20), 1) || !math.IsInf(q.Percentile(2, 21, 0.5), 1) {
 		t.Error("too much load is answered in a finite time")
 	}
@@ -86,5 +88,39 @@ func TestInstances(t *testing.T) {
 	}
 	if q.Instances(0, 1) != 0 || q.Instances(100, 0.004) != -1 || q.Capacity(100, 0.004) != 0 {
 		t.Error("no load, or an objective that nothing reaches")
+	}
+}
+
+// TestWorkers has instances that are sent requests by hash: each is a queue by itself, whose workers share its rate.
+func TestWorkers(t *testing.T) {
+	q := NewQueue(80)
+	q.Workers = 4
+	one := NewQueue(20)
+	for _, load := range []float64{10, 100, 300, 470} {
+		for name, pair := range map[string][2]float64{
+			"mean":       {q.Response(6, load), one.Response(4, load/6)},
+			"share":      {q.Longer(6, load, 0.1), one.Longer(4, load/6, 0.1)},
+			"percentile": {q.Percentile(6, load, 0.95), one.Percentile(4, load/6, 0.95)},
+		} {
+			if pair[0] != pair[1] {
+				t.Errorf("at %g per second the %s is %g, of one instance by itself %g", load, name, pair[0], pair[1])
+			}
+		}
+	}
+	if !math.IsInf(q.Response(6, 480), 1) || q.Response(6, 470) < NewQueue(80).Response(6, 470) {
+		t.Error("queues of their own are not slower than one for all")
+	}
+	if got, want := q.Capacity(6, 0.15), 6*one.Capacity(4, 0.15); got != want {
+		t.Errorf("six take %g, six times one takes %g", got, want)
+	}
+	if c := q.Instances(400, 0.15); q.Response(c, 400) > 0.15 || q.Response(c-1, 400) <= 0.15 {
+		t.Errorf("%d instances for 400 per second", c)
+	}
+	if q.Instances(400, 0.049) != -1 {
+		t.Error("an objective shorter than a request alone can be kept")
+	}
+	o := Options{Queue: q, Objective: 45 * time.Millisecond, Risk: 0.01, Step: time.Minute}
+	if err := o.Check(); err == nil || !strings.Contains(err.Error(), "50ms") {
+		t.Errorf("an objective below the 50 ms of a request: %v", err)
 	}
 }
