@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"runtime"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/sluicelb/sluice/brain/orchestrate"
 )
 
 // maxBody holds a manifest with 65,535 backends several times.
@@ -70,6 +73,7 @@ func (d *Daemon) handler() http.Handler {
 	config.DocsPath = ""     // the page would load scripts from elsewhere
 	config.CreateHooks = nil // no $schema members in answers
 	config.SchemasPath = ""  // the document holds them
+	config.Components = &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", schemaName)}
 	config.Servers = []*huma.Server{{URL: "http://sluice", Description: "the daemon's Unix socket"}}
 	api := humago.New(mux, config)
 	d.registerServices(api)
@@ -80,9 +84,22 @@ func (d *Daemon) handler() http.Handler {
 	d.registerHistory(api)
 	d.registerForecast(api)
 	d.registerPlannedEvents(api)
+	d.registerScale(api)
 	serveDocument(mux, "/openapi.json", "application/openapi+json", api.OpenAPI().MarshalJSON)
 	serveDocument(mux, "/openapi.yaml", "application/openapi+yaml", api.OpenAPI().YAML)
 	return mux
+}
+
+// schemaName names a type in the document; what plans consist of has names of its own.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.PkgPath() == reflect.TypeFor[orchestrate.Plan]().PkgPath() && (name == "Step" || name == "State") {
+		return "Plan" + name
+	}
+	return name
 }
 
 // serveDocument serves a text that is made once, at the first request. (huma's own handlers do that too, but

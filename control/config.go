@@ -33,6 +33,7 @@ type Config struct {
 	Limits      dataplane.Limits  `json:"limits"`
 	Probes      ProbesConfig      `json:"probes"`
 	Forecast    ForecastConfig    `json:"forecast"`
+	Scale       ScaleConfig       `json:"scale"`
 	Defaults    Defaults          `json:"defaults"`
 
 	ProbePath dataplane.ProbePath `json:"probe-path"` // of probes that travel like traffic
@@ -73,6 +74,7 @@ func DefaultConfig() Config {
 		Limits:      dataplane.DefaultLimits,
 		Probes:      ProbesConfig{Rate: 2000, Share: 0.1},
 		Forecast:    ForecastConfig{Services: 24, Share: 5},
+		Scale:       ScaleConfig{Fleet: "sluice"},
 		Defaults:    builtinDefaults,
 	}
 }
@@ -104,7 +106,7 @@ func parseConfig(name string, data []byte) (Config, error) {
 
 func (c *Config) check() *FieldError {
 	for _, check := range []func() *FieldError{
-		c.checkInterfaces, c.checkPlaces, c.checkProbePath, c.checkLimits, c.checkForecast, c.checkDefaults,
+		c.checkInterfaces, c.checkPlaces, c.checkProbePath, c.checkLimits, c.checkForecast, c.checkScale, c.checkDefaults,
 	} {
 		if err := check(); err != nil {
 			return err

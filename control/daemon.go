@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluicelb/sluice/brain/forecast"
 	"github.com/sluicelb/sluice/brain/forecast/live"
 	"github.com/sluicelb/sluice/brain/health"
 	"github.com/sluicelb/sluice/brain/history"
@@ -34,6 +35,9 @@ type Daemon struct {
 	reconciler *reconciler
 	history    *history.History
 	forecasts  *live.Forecasts
+	scaler     *scaler
+	clock      clock
+	calendar   forecast.Calendar // its days
 	sampler    *sampler
 }
 
@@ -41,14 +45,16 @@ type Daemon struct {
 type Options struct {
 	Version string
 	Minute  time.Duration // of the history; 0 is a minute, and everything else for tests
+
+	Calendar Calendar
 }
 
 // Run is the daemon. It returns nil after ctx has ended, and leaves the kernel forwarding as it was then.
 func Run(ctx context.Context, config Config, o Options) error {
-	d := &Daemon{config: config, version: o.Version, started: time.Now(), level: new(slog.LevelVar)}
+	d := &Daemon{config: config, version: o.Version, started: time.Now(), level: new(slog.LevelVar), clock: newClock(o.Calendar)}
 	d.level.Set(config.Log.Level.slog())
 	d.log = config.Log.logger(d.level)
-	d.rules = rules{defaults: config.Defaults, limits: config.Limits, exec: config.Probes.Exec}
+	d.rules = rules{defaults: config.Defaults, limits: config.Limits, exec: config.Probes.Exec, scaleBy: config.Scale.Exec}
 
 	var err error
 	// Before the socket, and given back after it: a daemon that ends must not remove its successor's.
@@ -80,8 +86,19 @@ func Run(ctx context.Context, config Config, o Options) error {
 	if err := d.openForecasts(); err != nil {
 		return err
 	}
+	lease, renew, err := d.openLease()
+	if err != nil {
+		return err
+	}
+	if d.scaler, err = d.newScaler(lease); err != nil {
+		return err
+	}
+	keda, err := config.Scale.listenKEDA()
+	if err != nil {
+		return err
+	}
 	d.sampler = d.newSampler()
-	return d.serve(ctx, listener, metrics)
+	return d.serve(ctx, listeners{listener, metrics, keda}, renew)
 }
 
 // openDataplane opens the dataplane and attaches it to the interfaces. Those that are attached and not
@@ -148,17 +165,26 @@ func (d *Daemon) attach(name string) error {
 	return err
 }
 
+// listeners are where the daemon answers; all but the first may be nil.
+type listeners struct{ api, metrics, keda net.Listener }
+
 // serve does everything at once until ctx ends or one part fails.
-func (d *Daemon) serve(ctx context.Context, listener, metrics net.Listener) error {
+func (d *Daemon) serve(ctx context.Context, on listeners, renew func(context.Context)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { d.reconciler.run(ctx); return nil })
 	group.Go(func() error { d.sampler.run(ctx); return nil })
 	group.Go(func() error { d.forecasts.Run(ctx); return nil })
 	group.Go(func() error { return d.dataplane.Signals(ctx, d.signal) })
 	group.Go(func() error { d.keepAttached(ctx); return nil })
-	group.Go(func() error { return serveHTTP(ctx, listener, d.handler()) })
-	if metrics != nil {
-		group.Go(func() error { return serveHTTP(ctx, metrics, d.metricsHandler()) })
+	group.Go(func() error { renew(ctx); return nil })
+	group.Go(func() error { d.scaler.run(ctx); return nil })
+	group.Go(func() error { d.scaler.learn(ctx); return nil })
+	group.Go(func() error { return serveHTTP(ctx, on.api, d.handler()) })
+	if on.metrics != nil {
+		group.Go(func() error { return serveHTTP(ctx, on.metrics, d.metricsHandler()) })
+	}
+	if on.keda != nil {
+		group.Go(func() error { return serveKEDA(ctx, on.keda, d.scaler.keda) })
 	}
 	if d.reconciler.settled(ctx); ctx.Err() == nil {
 		d.log.Info("ready", "version", d.version, "socket", d.config.API.Socket, "services", len(d.store.Manifest().Services))

@@ -17,6 +17,7 @@ type rules struct {
 	defaults Defaults
 	limits   dataplane.Limits
 	exec     bool // probes may run programs
+	scaleBy  bool // and scaling may
 }
 
 // create adds a service and returns it completed.
@@ -47,6 +48,7 @@ func (r rules) update(m *Manifest, ref string, p ServicePatch) (Service, error) 
 			merge(&s.Health, *p.Health)
 		}
 		replace(&s.Load, p.Load)
+		s.patchScaling(p.Scaling)
 		s.Apply(p)
 		return nil
 	})
@@ -111,12 +113,28 @@ func (r rules) updateBackend(m *Manifest, service, ref string, p BackendPatch) (
 		b.patchProbe(p.Probe)
 		replace(&b.Set, p.Set)
 		replace(&b.ServerID, p.ServerID)
+		replace(&b.Zone, p.Zone)
+		replace(&b.Rack, p.Rack)
 		return nil
 	})
 	if err != nil {
 		return Backend{}, err
 	}
 	return s.Backends[at], nil
+}
+
+// patchScaling merges what differs, where another executor has no use for what the former one needs; an empty one removes all.
+func (s *Service) patchScaling(p *Scaling) {
+	switch {
+	case p == nil:
+	case !p.on():
+		s.Scaling = Scaling{}
+	default:
+		if p.Executor != "" && p.Executor != s.Scaling.Executor {
+			s.Scaling.Command, s.Scaling.URL, s.Scaling.Workload, s.Scaling.Namespace = "", "", "", ""
+		}
+		merge(&s.Scaling, *p)
+	}
 }
 
 // patchProbe merges a probe into that of b; an empty one removes it.
@@ -175,6 +193,13 @@ func (r rules) apply(m *Manifest, request ApplyRequest) (ApplyResult, error) {
 	if err := listed.complete(r.defaults); err != nil {
 		return ApplyResult{}, err
 	}
+	for _, p := range pairs(m.Services, listed.Services) {
+		if p.before != nil && p.after != nil && p.after.keepOrdered(p.before) {
+			if err := p.after.complete(r.defaults); err != nil {
+				return ApplyResult{}, &FieldError{Path: err.Path, Service: p.after.Name, Problem: err.Problem + " (among the backends that scaling started)"}
+			}
+		}
+	}
 	result := ApplyResult{Changes: []Change{}, Kept: []string{}}
 	next := Manifest{Services: listed.Services, Events: slices.Clone(m.Events)}
 	names := make(map[string]string, len(m.Services)) // before and after
@@ -200,6 +225,24 @@ func (r rules) apply(m *Manifest, request ApplyRequest) (ApplyResult, error) {
 	result.Changes = append(result.Changes, eventDifference(m.Events, next.Events)...)
 	*m = next
 	return result, nil
+}
+
+// keepOrdered has a service that scales keep the backends that scaling started, which nobody lists, and says that there are some.
+func (s *Service) keepOrdered(before *Service) (kept bool) {
+	if !s.Scaling.on() {
+		return false
+	}
+	listed := make(map[netip.AddrPort]bool, len(s.Backends))
+	names := make(map[string]bool, len(s.Backends))
+	for i := range s.Backends {
+		listed[s.Backends[i].place()], names[s.Backends[i].Name] = true, true
+	}
+	for _, b := range before.Backends {
+		if b.Order != "" && !listed[b.place()] && !names[b.Name] {
+			s.Backends, kept = append(s.Backends, b), true
+		}
+	}
+	return kept
 }
 
 // adoptNames gives services and backends that are listed without a name the one they have already.
@@ -278,6 +321,9 @@ func (r rules) check(m *Manifest, before usage, changed []Service) error {
 		if !r.exec && s.runs() {
 			return tag(ErrInvalid, "service %q: probe.type: %v", s.Name, errNoExec)
 		}
+		if !r.scaleBy && s.Scaling.Executor == executorExec {
+			return tag(ErrInvalid, "service %q: scaling.executor: %v", s.Name, errNoScaleExec)
+		}
 	}
 	for i := range m.Services {
 		s := &m.Services[i]
@@ -305,6 +351,8 @@ func (r rules) check(m *Manifest, before usage, changed []Service) error {
 
 // errNoExec is about programs, which the daemon would run with its own rights.
 var errNoExec = errors.New("exec is switched off: `probes: {exec: true}` in the daemon's configuration switches it on")
+
+var errNoScaleExec = errors.New("exec is switched off: `scale: {exec: true}` in the daemon's configuration switches it on")
 
 // runs says that a probe of the service runs a program.
 func (s *Service) runs() bool {
@@ -401,13 +449,13 @@ func (s *Service) nameOf(place netip.AddrPort) string {
 }
 
 func (s *Service) equal(o *Service) bool {
-	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Health == o.Health && s.Load == o.Load && s.Selection.equal(o.Selection) &&
+	return s.Name == o.Name && s.Key() == o.Key() && equalPointers(s.Mode, o.Mode) && equalPointers(s.Probe, o.Probe) && s.Health == o.Health && s.Load == o.Load && s.Scaling == o.Scaling && s.Selection.equal(o.Selection) &&
 		(same(s.Backends, o.Backends) || slices.EqualFunc(s.Backends, o.Backends, equalBackends))
 }
 
 func equalBackends(a, b Backend) bool {
 	return a.Name == b.Name && a.place() == b.place() && equalPointers(a.Weight, b.Weight) && a.State == b.State && equalPointers(a.Probe, b.Probe) &&
-		a.Set == b.Set && a.ServerID == b.ServerID && a.MAC == b.MAC
+		a.Set == b.Set && a.ServerID == b.ServerID && a.MAC == b.MAC && a.Zone == b.Zone && a.Rack == b.Rack && a.Order == b.Order
 }
 
 // same says that two slices are one, which nobody modifies: services that did not change share theirs, and there may be

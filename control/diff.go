@@ -121,6 +121,7 @@ func (s *Service) changesSince(before *Service) string {
 	d.probe(before.Probe, s.Probe)
 	d.fields("health", before.Health, s.Health)
 	d.fields("load", before.Load, s.Load)
+	d.fields("scaling", before.Scaling, s.Scaling)
 	d.add("hash", before.Hash, s.Hash)
 	d.add("clamp-mss", before.ClampMSS, s.ClampMSS)
 	d.add("quic", orOff(before.QUIC), orOff(s.QUIC))
@@ -141,6 +142,9 @@ func (b *Backend) changesSince(before *Backend) string {
 	d.add("set", orDefault(before.Set), orDefault(b.Set))
 	d.add("server-id", orOff(before.ServerID), orOff(b.ServerID))
 	d.add("mac", orOff(before.MAC), orOff(b.MAC))
+	d.add("zone", orOff(before.Zone), orOff(b.Zone))
+	d.add("rack", orOff(before.Rack), orOff(b.Rack))
+	d.add("order", orOff(before.Order), orOff(b.Order))
 	return strings.Join(d, ", ")
 }
 

@@ -30,16 +30,19 @@ const (
 	EventWeight  EventKind = "weight"  // a backend that is up gets another share of its weight
 	EventPanic   EventKind = "panic"   // all backends of a service are used since too few are up, or not any more
 	EventAnomaly EventKind = "anomaly" // a minute's new flows were not as expected
+	EventScale   EventKind = "scale"   // another number of backends is ordered or, without an executor, recommended
+	EventPlan    EventKind = "plan"    // a plan ended
+	EventLost    EventKind = "lost"    // a reader was so slow that it missed events
 )
 
 // Event is a change that the daemon made by itself or noticed, and why.
 type Event struct {
 	Number  uint64    `json:"number" doc:"Counts from 1 since the daemon started"`
 	Time    time.Time `json:"time"`
-	Kind    EventKind `json:"kind" enum:"state,weight,panic,anomaly"`
+	Kind    EventKind `json:"kind" enum:"state,weight,panic,anomaly,scale,plan,lost"`
 	Service string    `json:"service"`
 	Backend string    `json:"backend,omitempty"`
-	From    string    `json:"from" doc:"State, percent of the weight, or how many flows were expected"`
+	From    string    `json:"from" doc:"State, percent of the weight, how many flows were expected, or backends"`
 	To      string    `json:"to"`
 	Cause   string    `json:"cause,omitempty"`
 
@@ -55,6 +58,9 @@ func (e Event) String() string {
 	what := ""
 	if e.Kind != EventState {
 		what = string(e.Kind) + " "
+	}
+	if e.Kind == EventLost {
+		return e.Cause
 	}
 	text := fmt.Sprintf("%s %s%s -> %s", name, what, e.From, e.To)
 	if e.Cause != "" {
@@ -74,6 +80,7 @@ type journal struct {
 	events []Event                          // the last of them, in order
 	counts map[string]map[eventCount]uint64 // by service
 	last   uint64
+	lost   uint64        // events that readers missed
 	more   chan struct{} // closed and replaced when there is an event more
 }
 
@@ -149,18 +156,29 @@ func (j *journal) add(e Event) {
 
 // message is what the log says of the event.
 func (e *Event) message() string {
-	if e.Kind == EventAnomaly {
+	switch e.Kind {
+	case EventAnomaly:
 		return "traffic is not as expected"
+	case EventScale:
+		return "backends are ordered"
+	case EventPlan:
+		return "a plan ended"
 	}
 	return "backend changed"
 }
 
-// after returns the events after a number, and what is closed when there are more.
-func (j *journal) after(number uint64) ([]Event, <-chan struct{}) {
+// after returns the events after a number, and what is closed when there are more. For a reader that follows, and did not before those that
+// are gone were, the first one says how many it missed.
+func (j *journal) after(number uint64, follows bool) ([]Event, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	first := j.last - uint64(len(j.events)) // the number before the first one kept
 	skip := 0
+	if follows && number < first {
+		j.lost += first - number
+		lost := Event{Number: first, Time: time.Now(), Kind: EventLost, Cause: fmt.Sprintf("%d events are lost, since they were read too slowly", first-number)}
+		return append([]Event{lost}, j.events...), j.more
+	}
 	if number > first {
 		skip = int(min(number, j.last) - first)
 	}
@@ -212,6 +230,13 @@ func (j *journal) counted() map[eventCount]uint64 {
 	return all
 }
 
+// missed returns how many events readers missed.
+func (j *journal) missed() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lost
+}
+
 // EventsRequest says which events to send.
 type EventsRequest struct {
 	Service string `query:"service" doc:"Only those of this service, by name or address; empty: of all"`
@@ -244,11 +269,11 @@ func (d *Daemon) streamEvents(out huma.Context, r EventsRequest, key dataplane.S
 	out.SetHeader("Content-Type", "application/x-ndjson")
 	writer := out.BodyWriter()
 	encoder := json.NewEncoder(writer)
-	for {
-		events, more := d.reconciler.journal.after(r.After)
+	for follows := false; ; follows = true {
+		events, more := d.reconciler.journal.after(r.After, follows)
 		for _, e := range events {
 			r.After = e.Number
-			if r.wants(e, key) && encoder.Encode(e) != nil {
+			if (r.wants(e, key) || e.Kind == EventLost) && encoder.Encode(e) != nil {
 				return
 			}
 		}

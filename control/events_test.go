@@ -60,7 +60,7 @@ func TestJournalForgets(t *testing.T) {
 		j.add(Event{Kind: EventState, Service: "web", Backend: "one", To: string(StateUp), Cause: fmt.Sprint(n)})
 	}
 	for after, want := range map[uint64]int{0: kept + 5, kept: kept + 5, all - 3: 3, all: 0, all + 9: 0} {
-		events, _ := j.after(after)
+		events, _ := j.after(after, false)
 		if len(events) != want {
 			t.Errorf("%d events after %d, want %d", len(events), after, want)
 		}
@@ -130,7 +130,7 @@ func TestJournalNotes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := newJournal(slog.New(slog.DiscardHandler))
 			j.note(s, test.changes)
-			events, _ := j.after(0)
+			events, _ := j.after(0, false)
 			var got []string
 			for _, e := range events {
 				got = append(got, e.String())
@@ -213,5 +213,23 @@ func TestEventsAreFollowed(t *testing.T) {
 	})
 	if err == nil || !strings.HasPrefix(err.Error(), "the daemon ended") {
 		t.Errorf("when the daemon ends: %v", err)
+	}
+}
+
+// A reader that follows and was too slow is told how many events it missed, and they are counted; one that begins late missed none.
+func TestJournalTellsLost(t *testing.T) {
+	j := newJournal(slog.New(slog.DiscardHandler))
+	for range 2*kept + 5 {
+		j.add(Event{Kind: EventPanic, Service: "web"})
+	}
+	if events, _ := j.after(0, false); events[0].Kind == EventLost || j.missed() != 0 {
+		t.Errorf("one that begins is told %+v, %d are missed", events[0], j.missed())
+	}
+	events, _ := j.after(17, true)
+	if e := events[0]; e.Kind != EventLost || e.Number != kept || e.Cause != fmt.Sprintf("%d events are lost, since they were read too slowly", kept-17) || j.missed() != kept-17 {
+		t.Errorf("it is told %+v, %d are missed", e, j.missed())
+	}
+	if events[1].Number != kept+1 || len(events) != kept+6 {
+		t.Errorf("then come %d events from %d on", len(events)-1, events[1].Number)
 	}
 }

@@ -42,12 +42,12 @@ func (c *Config) checkForecast() *FieldError {
 
 func (d *Daemon) openForecasts() error {
 	c := d.config.Forecast
-	calendar, err := forecast.NewCalendar(c.Zone, c.Calendar)
-	if err != nil {
+	var err error
+	if d.calendar, err = forecast.NewCalendar(c.Zone, c.Calendar); err != nil {
 		return err
 	}
 	d.forecasts, err = live.New(d.store.db, d.history, live.Options{
-		Learn: int(c.Services), Share: c.Share.fraction(), Calendar: calendar, Events: d.planned, Anomaly: d.anomaly, Logger: d.log,
+		Learn: int(c.Services), Share: c.Share.fraction(), Calendar: d.calendar, Events: d.planned, Anomaly: d.anomaly, Logger: d.log,
 	})
 	return err
 }

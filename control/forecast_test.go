@@ -25,11 +25,11 @@ func TestAnomalyEvent(t *testing.T) {
 		total += 1000
 		s.minute(total)
 	}
-	if events, _ := d.reconciler.journal.after(0); len(events) > 0 {
+	if events, _ := d.reconciler.journal.after(0, false); len(events) > 0 {
 		t.Fatalf("usual traffic: %v", events)
 	}
 	s.minute(total + 5000)
-	events, _ := d.reconciler.journal.after(0)
+	events, _ := d.reconciler.journal.after(0, false)
 	const want = "web anomaly 1000 -> 5000: surge of new flows in the minute of 12:30 UTC, by"
 	if len(events) != 1 || events[0].Kind != EventAnomaly || len(events[0].String()) < len(want) || events[0].String()[:len(want)] != want {
 		t.Errorf("a surge: %v", events)

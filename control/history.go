@@ -42,7 +42,7 @@ func (d *Daemon) registerHistory(api huma.API) {
 			}
 			to := in.To
 			if to.IsZero() {
-				to = time.Now()
+				to = d.clock.now()
 			}
 			from := in.From
 			if oldest := to.Add(-history.Retention); from.Before(oldest) {
@@ -56,12 +56,21 @@ func (d *Daemon) registerHistory(api huma.API) {
 			if err != nil {
 				return nil, statusError(err)
 			}
-			file, err := d.history.Parse(bytes.NewReader(in.RawBody), in.Column, time.Now())
+			file, err := d.history.Parse(bytes.NewReader(in.RawBody), in.Column, d.clock.now())
 			if err != nil {
 				return nil, huma.Error422UnprocessableEntity(err.Error())
 			}
-			return reply(file.Imported, errors.Join(d.history.Import(name, file), d.forecasts.Imported(name)))
+			return reply(file.Imported, d.imported(name, d.history.Import(name, file)))
 		})
+}
+
+// imported has those who learn from a service's history know that it is another one.
+func (d *Daemon) imported(name string, err error) error {
+	if err != nil {
+		return err
+	}
+	d.scaler.imported(name)
+	return d.forecasts.Imported(name)
 }
 
 func (d *Daemon) serviceName(ref string) (string, error) {

@@ -69,7 +69,7 @@ func TestSetsAreJudgedApart(t *testing.T) {
 				t.Errorf("with %v dead the weights are %v and the service %s", step.dead, got, state())
 			}
 		}
-		events, _ := r.journal.after(0)
+		events, _ := r.journal.after(0, false)
 		var panics []string
 		for _, e := range events {
 			if e.Kind == EventPanic {
@@ -92,7 +92,7 @@ func TestEventsOfStates(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		r.want(apply(t, testRules(), Manifest{}, parse(t, strings.Replace(web, "name: one,", "name: one, state: draining,", 1)+"      - {name: three, address: 198.51.100.3}\n"), false))
 		time.Sleep(20 * time.Second)
-		events, _ := r.journal.after(0)
+		events, _ := r.journal.after(0, false)
 		var states []string
 		for _, e := range events {
 			if e.Kind == EventState {

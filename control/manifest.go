@@ -22,6 +22,7 @@ type serviceFile struct {
 	Probe    *Probe                 `json:"probe"`
 	Health   Health                 `json:"health"`
 	Load     Load                   `json:"load"`
+	Scaling  Scaling                `json:"scaling"`
 	Hash     dataplane.Hash         `json:"hash"`
 	ClampMSS dataplane.MSS          `json:"clamp-mss"`
 	QUIC     dataplane.QUIC         `json:"quic"`
@@ -42,6 +43,9 @@ type backendFile struct {
 	Set      string             `json:"set"`
 	ServerID dataplane.ServerID `json:"server-id"`
 	MAC      MAC                `json:"mac"`
+	Zone     string             `json:"zone"`
+	Rack     string             `json:"rack"`
+	Order    string             `json:"order"`
 }
 
 // endpoint is an address with or without a port.
@@ -111,7 +115,7 @@ func (f *serviceFile) service() (Service, *FieldError) {
 		return Service{}, err
 	}
 	s := Service{
-		Name: f.Name, Address: f.Address.address, Port: port, Protocol: f.Protocol, Mode: f.Mode, Probe: f.Probe, Health: f.Health, Load: f.Load,
+		Name: f.Name, Address: f.Address.address, Port: port, Protocol: f.Protocol, Mode: f.Mode, Probe: f.Probe, Health: f.Health, Load: f.Load, Scaling: f.Scaling,
 		Selection: Selection{Hash: f.Hash, ClampMSS: f.ClampMSS, QUIC: f.QUIC, Limit: f.Limit, Policy: f.Policy, Tracking: f.Tracking, Sources: f.Sources},
 		Backends:  make([]Backend, len(f.Backends)),
 	}
@@ -122,7 +126,7 @@ func (f *serviceFile) service() (Service, *FieldError) {
 		}
 		s.Backends[i] = Backend{
 			Name: b.Name, Address: b.Address.address, Port: port, Weight: b.Weight, State: b.State, Probe: b.Probe,
-			Set: b.Set, ServerID: b.ServerID, MAC: b.MAC,
+			Set: b.Set, ServerID: b.ServerID, MAC: b.MAC, Zone: b.Zone, Rack: b.Rack, Order: b.Order,
 		}
 	}
 	return s, nil

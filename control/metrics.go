@@ -32,7 +32,7 @@ func (d *Daemon) metricsHandler() http.Handler {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		statusCollector{d.status, d.reconciler.journal.counted, d.forecasts.Latest},
+		statusCollector{d.status, d.reconciler.journal.counted, d.reconciler.journal.missed, d.forecasts.Latest, d.scaler.report},
 	)
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -43,7 +43,9 @@ func (d *Daemon) metricsHandler() http.Handler {
 type statusCollector struct {
 	status func() Status
 	events func() map[eventCount]uint64
+	missed func() uint64                       // events, by readers that are slow
 	latest func() map[string]forecast.Forecast // of the services that learn
+	scale  func() []ScaleStatus
 }
 
 func metric(name, help string, labels ...string) *prometheus.Desc {
@@ -68,6 +70,16 @@ var (
 	handshakeFails  = metric("backend_handshake_failures", "Share of handshakes that failed lately, 0 to 1.", "service", "backend")
 	forecastFlows   = metric("forecast_new_flows", "New flows in the minute that begins in 14 minutes: what they stay below with this probability. Of services that learn.", "service", "quantile")
 	forecastSure    = metric("forecast_confidence", "Probability that they are within 10 % of the quantile 0.5, 0 to 1.", "service")
+	scaleWanted     = metric("scale_backends_wanted", "Backends that a service shall have, by the latest decision. Of services that scale.", "service")
+	scaleThere      = metric("scale_backends", "Backends that it has or that are ordered.", "service")
+	scaleReady      = metric("scale_backends_ready", "Of them, those that are up.", "service")
+	scaleLoad       = metric("scale_load", "New flows per second that the latest decision is about; absent while unknown.", "service")
+	scaleRate       = metric("scale_service_rate", "New flows per second that a backend serves; absent while it is not known.", "service")
+	scaleSure       = metric("scale_confidence", "Share of the latest plans that sufficed, 0 to 1.", "service")
+	scalePredictive = metric("scale_predictive", "1 when the latest decision follows from a forecast.", "service")
+	scalePaused     = metric("scale_paused", "1 while scaling is paused.", "service")
+	scaleResilience = metric("scale_resilience", "Probability that the objective is kept when a scenario happens, 0 to 1; absent without scenarios.", "service")
+	eventsLost      = metric("events_lost_total", "Events that readers were too slow for.")
 	eventsCounted   = metric("events_total", "Changes that the daemon made by itself.", "service", "backend", "kind", "to")
 	ends            = map[string]*prometheus.Desc{ // by the first word of the reason
 		"pass":   metric("passes_total", "Packets left to the host's own stack.", "reason"),
@@ -109,8 +121,30 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 		emit(forecastFlows, prometheus.GaugeValue, f.P90, service, "0.9")
 		emit(forecastSure, prometheus.GaugeValue, f.Confidence, service)
 	}
+	for _, s := range c.scale() {
+		s.collect(emit)
+	}
+	emit(eventsLost, prometheus.CounterValue, float64(c.missed()))
 	for of, count := range c.events() {
 		emit(eventsCounted, prometheus.CounterValue, float64(count), of.service, of.backend, of.kind, of.to)
+	}
+}
+
+func (s *ScaleStatus) collect(emit func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	emit(scaleWanted, prometheus.GaugeValue, float64(s.Wanted), s.Service)
+	emit(scaleThere, prometheus.GaugeValue, float64(s.Backends), s.Service)
+	emit(scaleReady, prometheus.GaugeValue, float64(s.Ready), s.Service)
+	emit(scaleSure, prometheus.GaugeValue, s.Confidence, s.Service)
+	emit(scalePredictive, prometheus.GaugeValue, oneIf(s.Predictive), s.Service)
+	emit(scalePaused, prometheus.GaugeValue, oneIf(s.Paused != nil), s.Service)
+	if s.Load != nil {
+		emit(scaleLoad, prometheus.GaugeValue, *s.Load, s.Service)
+	}
+	if s.ServiceRate > 0 {
+		emit(scaleRate, prometheus.GaugeValue, s.ServiceRate, s.Service)
+	}
+	if s.Resilience != nil {
+		emit(scaleResilience, prometheus.GaugeValue, *s.Resilience, s.Service)
 	}
 }
 

@@ -38,9 +38,20 @@ func TestStatusAsMetrics(t *testing.T) {
 	}
 	registry := prometheus.NewRegistry()
 	events := map[eventCount]uint64{{"web", "one", "state", "down"}: 2}
-	registry.MustRegister(statusCollector{func() Status { return status }, func() map[eventCount]uint64 { return events }, func() map[string]forecast.Forecast {
-		return map[string]forecast.Forecast{"web": {Quantiles: forecast.Quantiles{P10: 10, P50: 20, P90: 30}, Confidence: 0.5}}
-	}})
+	registry.MustRegister(statusCollector{
+		status: func() Status { return status },
+		events: func() map[eventCount]uint64 { return events },
+		missed: func() uint64 { return 12 },
+		latest: func() map[string]forecast.Forecast {
+			return map[string]forecast.Forecast{"web": {Quantiles: forecast.Quantiles{P10: 10, P50: 20, P90: 30}, Confidence: 0.5}}
+		},
+		scale: func() []ScaleStatus {
+			return []ScaleStatus{{
+				Service: "web", Backends: 4, Ready: 3, Wanted: 5, Load: new(80.5), ServiceRate: 25, Confidence: 0.75, Predictive: true, Paused: &ScalePause{},
+				Resilience: new(0.875),
+			}}
+		},
+	})
 	response := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	var got []string
@@ -78,6 +89,16 @@ func TestStatusAsMetrics(t *testing.T) {
 		`sluice_forecast_new_flows{quantile="0.9",service="web"} 30`,
 		`sluice_passes_total{reason="no_service"} 7`,
 		`sluice_problems 1`,
+		`sluice_events_lost_total 12`,
+		`sluice_scale_backends_ready{service="web"} 3`,
+		`sluice_scale_backends_wanted{service="web"} 5`,
+		`sluice_scale_backends{service="web"} 4`,
+		`sluice_scale_confidence{service="web"} 0.75`,
+		`sluice_scale_load{service="web"} 80.5`,
+		`sluice_scale_paused{service="web"} 1`,
+		`sluice_scale_predictive{service="web"} 1`,
+		`sluice_scale_resilience{service="web"} 0.875`,
+		`sluice_scale_service_rate{service="web"} 25`,
 		`sluice_service_state{service="web",state="degraded"} 1`,
 		`sluice_service_state{service="web",state="failed"} 0`,
 		`sluice_service_state{service="web",state="ok"} 0`,

@@ -25,6 +25,7 @@ type sampler struct {
 	up       func(*Service) int   // backends
 	told     func(history.Minute) // is told of each minute once it is in the history; may be nil
 	clock    func() (wall time.Time, steady time.Duration)
+	real     func(time.Duration) time.Duration // how long to wait until so much of the wall clock has passed
 	log      *slog.Logger
 
 	mu      sync.Mutex
@@ -46,8 +47,9 @@ func (d *Daemon) newSampler() *sampler {
 		services: func() []Service { return d.store.Manifest().Services },
 		traffic:  d.dataplane.Traffic,
 		up:       d.reconciler.up,
-		told:     func(m history.Minute) { d.forecasts.Minute(m.At, m.Rows) },
-		clock:    steadyClock(),
+		told:     func(m history.Minute) { d.forecasts.Minute(m.At, m.Rows); d.scaler.minute(m) },
+		clock:    d.clock.steady,
+		real:     d.clock.real,
 		log:      d.log,
 		tallies:  make(map[dataplane.ServiceKey]*tally),
 	}
@@ -61,15 +63,6 @@ const (
 	// sameLength is how far a minute may be from its length, as a share, without being scaled.
 	sameLength = 0.05
 )
-
-// steadyClock returns both clocks, the steady one since now.
-func steadyClock() func() (time.Time, time.Duration) {
-	began := time.Now()
-	return func() (time.Time, time.Duration) {
-		now := time.Now()
-		return now.Round(0), now.Sub(began) // Round leaves only the wall clock
-	}
-}
 
 // begin reads what was counted before.
 func (s *sampler) begin() {
@@ -100,7 +93,7 @@ func (s *sampler) await(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(s.real(wait)):
 		}
 		wall, _ = s.clock()
 	}
@@ -186,7 +179,15 @@ func (s *sampler) measure(scale float64) map[string]history.Row {
 // countInto fills in what was counted of the backends of a service in between, and returns the new flows before they are
 // scaled.
 func countInto(row *history.Row, before, now []dataplane.Traffic, scale float64) (flows float64) {
-	var sum dataplane.Counters
+	sum := counted(before, now)
+	row[history.NewFlows] = float32(scale * float64(sum.NewFlows))
+	row[history.Packets] = float32(scale * float64(sum.Packets))
+	row[history.Bytes] = float32(scale * float64(sum.Bytes))
+	return float64(sum.NewFlows)
+}
+
+// counted returns what was counted of the backends of a service in between.
+func counted(before, now []dataplane.Traffic) (sum dataplane.Counters) {
 	for _, b := range now {
 		var was dataplane.Counters
 		if i, known := slices.BinarySearchFunc(before, b.Backend, backendOrder); known {
@@ -196,10 +197,7 @@ func countInto(row *history.Row, before, now []dataplane.Traffic, scale float64)
 		sum.Packets += since(was.Packets, b.Packets)
 		sum.Bytes += since(was.Bytes, b.Bytes)
 	}
-	row[history.NewFlows] = float32(scale * float64(sum.NewFlows))
-	row[history.Packets] = float32(scale * float64(sum.Packets))
-	row[history.Bytes] = float32(scale * float64(sum.Bytes))
-	return float64(sum.NewFlows)
+	return sum
 }
 
 func backendOrder(t dataplane.Traffic, backend netip.AddrPort) int { return t.Backend.Compare(backend) }

@@ -36,6 +36,7 @@ func newSampling(t *testing.T) *sampling {
 		traffic:  func(dataplane.ServiceKey) ([]dataplane.Traffic, bool) { return s.counted, s.counted != nil },
 		up:       func(*Service) int { return 2 },
 		clock:    func() (time.Time, time.Duration) { return s.wall, s.steady },
+		real:     func(d time.Duration) time.Duration { return d },
 		log:      slog.New(slog.DiscardHandler),
 	}
 	s.open()

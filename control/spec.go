@@ -30,6 +30,7 @@ type Service struct {
 	Probe    *Probe             `json:"probe,omitempty" doc:"Default: the daemon's defaults.probe"`
 	Health   Health             `json:"health,omitzero" doc:"How backends come and go. Default: the daemon's defaults.health"`
 	Load     Load               `json:"load,omitzero" doc:"How backends are asked for their load. Default: not at all"`
+	Scaling  Scaling            `json:"scaling,omitzero" doc:"How many backends there are, and who starts and ends them. Default: those that are listed"`
 	Selection
 	Backends []Backend `json:"backends,omitempty" nullable:"true"`
 }
@@ -46,6 +47,10 @@ type Backend struct {
 	Set      string             `json:"set,omitempty" maxLength:"63" doc:"Of backends, that sources send clients to. Default: the set of all other clients"`
 	ServerID dataplane.ServerID `json:"server-id,omitempty" doc:"What QUIC connection IDs name it by, in hexadecimal"`
 	MAC      MAC                `json:"mac,omitempty" doc:"Of its next hop, for sluice trace --config; a daemon finds it itself"`
+
+	Zone  string `json:"zone,omitempty" maxLength:"63" doc:"What it is lost together with; scaling reckons with that"`
+	Rack  string `json:"rack,omitempty" maxLength:"63" doc:"Within its zone"`
+	Order string `json:"order,omitempty" maxLength:"63" doc:"Of scaling, that started it and may end it"`
 }
 
 // State is the state of a backend: as the user wishes it in a Backend, as it is in a BackendStatus.
@@ -74,6 +79,8 @@ type ServicePatch struct {
 	Health *Health         `json:"health,omitempty" doc:"Its absent fields stay as they are"`
 	Load   *Load           `json:"load,omitempty" doc:"{} removes it"`
 
+	Scaling *Scaling `json:"scaling,omitempty" doc:"Its absent fields stay as they are; {} removes it"`
+
 	Hash     *dataplane.Hash         `json:"hash,omitempty"`
 	ClampMSS *dataplane.MSS          `json:"clamp-mss,omitempty"`
 	QUIC     *dataplane.QUIC         `json:"quic,omitempty" doc:"{} removes it"`
@@ -92,6 +99,9 @@ type BackendPatch struct {
 
 	Set      *string             `json:"set,omitempty" maxLength:"63"`
 	ServerID *dataplane.ServerID `json:"server-id,omitempty" doc:"Empty removes it"`
+
+	Zone *string `json:"zone,omitempty" maxLength:"63" doc:"Empty removes it"`
+	Rack *string `json:"rack,omitempty" maxLength:"63" doc:"Empty removes it"`
 }
 
 // Duration is a time.Duration whose text is that of time.ParseDuration, such as "200ms".
@@ -222,6 +232,9 @@ func (s *Service) check(d Defaults) *FieldError {
 	if err := s.Load.check(); err != nil {
 		return err.under("load", "")
 	}
+	if err := s.Scaling.check(s.Load != Load{}); err != nil {
+		return err.under("scaling", "")
+	}
 	return s.checkSelection()
 }
 
@@ -298,6 +311,10 @@ func (b *Backend) check(s *Service) *FieldError {
 		return invalid("weight", "%d is not within 0..%d", *b.Weight, MaxWeight)
 	case b.State != StateUp && b.State != StateDraining && b.State != StateDown && b.State != StateStandby:
 		return invalid("state", "%q is no state (known: up, draining, down, standby)", b.State)
+	case b.Zone != "" && !validName(b.Zone):
+		return invalid("zone", "%q is no name: lower-case letters, digits, '.' and '-', at most %d", b.Zone, maxNameLength)
+	case b.Rack != "" && !validName(b.Rack):
+		return invalid("rack", "%q is no name: lower-case letters, digits, '.' and '-', at most %d", b.Rack, maxNameLength)
 	case !own && !validName(b.Name):
 		return invalid("name", "%q is no name: lower-case letters, digits, '.' and '-', at most %d, no address but its own", b.Name, maxNameLength)
 	}

@@ -29,12 +29,17 @@ type Date struct {
 	Day   int
 }
 
+// Zone is where clocks show the calendar's time.
+func (c *Calendar) Zone() *time.Location {
+	if c.Location == nil {
+		return time.UTC
+	}
+	return c.Location
+}
+
 // local returns a time as clocks show it there.
 func (c *Calendar) local(t time.Time) time.Time {
-	if c.Location == nil {
-		return t.UTC()
-	}
-	return t.In(c.Location)
+	return t.In(c.Zone())
 }
 
 // holiday says that the day of a local time is one.

@@ -12,6 +12,7 @@ const (
 	ScaleDown = "scale-down"
 	Reweigh   = "reweigh" // changes weights
 	Warm      = "warm"    // fills a cache
+	Drain     = "drain"   // has backends finish what they have
 )
 
 // Policy says which of two recommendations is carried out that get in each other's way.

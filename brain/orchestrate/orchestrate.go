@@ -93,6 +93,18 @@ func (p *Plan) Cause() string {
 // Ended says that nothing is left to be done about the plan.
 func (p *Plan) Ended() bool { return p.State == Done || p.State == RolledBack || p.State == Failed }
 
+// Target is the service of the first step, "" without any.
+func (p *Plan) Target() (target string) {
+	p.steps(func(s *Step) bool { target = s.Target; return false })
+	return target
+}
+
+// Has says that the plan has a step of an action.
+func (p *Plan) Has(action string) (has bool) {
+	p.steps(func(s *Step) bool { has = s.Action == action; return !has })
+	return has
+}
+
 // steps calls do with each step in order, until it returns false.
 func (p *Plan) steps(do func(*Step) bool) {
 	for i := range p.Phases {

@@ -29,6 +29,14 @@ type Freeze struct {
 	Why      string
 }
 
+// Within returns n, or the nearest number of instances that Min and Max allow.
+func (l *Limits) Within(n int) int {
+	if l.Max > 0 {
+		n = min(n, l.Max)
+	}
+	return max(n, l.Min)
+}
+
 // Guard holds decisions within Limits. It is not safe for concurrent use.
 type Guard struct {
 	Limits

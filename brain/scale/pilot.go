@@ -22,8 +22,8 @@ type Pilot struct {
 	decider *Decider
 }
 
-// learntFrom is how much of the past is learnt from: what Demand learns, and the week before that its features know.
-const learntFrom = 26 * forecast.Day
+// LearntFrom is how much of the past is learnt from: what Demand learns, and the week before that its features know.
+const LearntFrom = 26 * forecast.Day
 
 // NewPilot returns one that reacts only, before Learn. The options must have passed Check; their step is the data's, which the pilot takes over.
 func NewPilot(o Options, data *forecast.Data, seed uint64) *Pilot {
@@ -91,7 +91,7 @@ func (p *Pilot) Decide(now time.Time, load float64, ready, total int) Decision {
 // all is as before.
 func (p *Pilot) Learn(ctx context.Context) error {
 	p.mu.Lock()
-	data, _ := p.data.Tail(p.data.Steps(learntFrom))
+	data, _ := p.data.Tail(p.data.Steps(LearntFrom))
 	known := len(data.Values)
 	old, options := p.demand, p.options
 	p.mu.Unlock()

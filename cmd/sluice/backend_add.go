@@ -36,6 +36,12 @@ func newBackendAddCommand(c *cli) *cobra.Command {
 			if chosen.ServerID != nil {
 				backend.ServerID = *chosen.ServerID
 			}
+			if chosen.Zone != nil {
+				backend.Zone = *chosen.Zone
+			}
+			if chosen.Rack != nil {
+				backend.Rack = *chosen.Rack
+			}
 			added, err := c.client().AddBackend(cmd.Context(), args[0], backend)
 			if err != nil {
 				return noService(err)

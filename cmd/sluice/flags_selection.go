@@ -93,7 +93,7 @@ func parseSource(text string) (rule dataplane.SourceRule, err error) {
 	return rule, nil
 }
 
-// setFlags define what a backend is chosen by.
+// setFlags define what a backend is chosen by, and where it is.
 func setFlags(cmd *cobra.Command, p *control.BackendPatch) {
 	optional(cmd, &p.Set, "set", "`NAME` of a set of backends that sources send clients to; empty: that of all others", fromString[string])
 	completeFlag(cmd, "set")
@@ -104,4 +104,8 @@ func setFlags(cmd *cobra.Command, p *control.BackendPatch) {
 		return fromText[dataplane.ServerID](text)
 	})
 	completeFlag(cmd, "server-id", off)
+	optional(cmd, &p.Zone, "zone", "`NAME` of the zone it fails with, which scaling can survive", fromString[string])
+	completeFlag(cmd, "zone")
+	optional(cmd, &p.Rack, "rack", "`NAME` of the rack it fails with", fromString[string])
+	completeFlag(cmd, "rack")
 }

@@ -48,6 +48,8 @@ func newRootCommand(c *cli) *cobra.Command {
 		newCaptureCommand(c),
 		newForecastCommand(c),
 		newScaleCommand(c),
+		newPlansCommand(c),
+		newPlanCommand(c),
 		newCacheCommand(c),
 		newLogLevelCommand(c),
 		newDecapCommand(c),

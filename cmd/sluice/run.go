@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ const garbagePercent = 40
 func newRunCommand(c *cli) *cobra.Command {
 	var file string
 	var check bool
+	var calendar control.Calendar
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon until SIGINT or SIGTERM; packets keep flowing afterwards",
@@ -37,17 +39,25 @@ and leaves it there when it ends: packets keep flowing. ` + "`sluice unload`" + 
 				_, err := fmt.Fprintf(c.stdout, "%s is valid\n", file)
 				return err
 			}
+			if calendar.Speed < 0 {
+				return invalidInput("--calendar-speed: %g is negative", calendar.Speed)
+			}
 			if cmd.Flag("socket").Changed {
 				config.API.Socket = c.socket
 			}
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(garbagePercent)
 			}
-			return control.Run(cmd.Context(), config, control.Options{Version: version})
+			return control.Run(cmd.Context(), config, control.Options{Version: version, Calendar: calendar})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", defaultConfig, "configuration, a `FILE` in YAML")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // fails only for an unknown flag
+	cmd.Flags().Float64Var(&calendar.Speed, "calendar-speed", 0, "have days pass so many times as fast, for demonstrations; a `NUMBER`")
+	cmd.Flags().TimeVar(&calendar.At, "calendar-at", time.Time{}, []string{time.RFC3339}, "`TIME` of that calendar when the daemon starts")
+	for _, name := range []string{"calendar-speed", "calendar-at"} {
+		_ = cmd.Flags().MarkHidden(name) // fails only for an unknown flag
+	}
 	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration")
 	return cmd
 }

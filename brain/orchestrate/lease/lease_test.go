@@ -277,3 +277,34 @@ func TestRedis(t *testing.T) {
 		t.Errorf("without Redis: %v", err)
 	}
 }
+
+// A lease whose Redis is not there yet is not held, says so, and is once it is.
+func TestDialRedis(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	lease := DialRedis(rueidis.ClientOption{
+		InitAddress: []string{socket}, DisableCache: true, ForceSingleClient: true,
+		DialCtxFn: func(ctx context.Context, address string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", address)
+		},
+	}, "scale", "first", time.Second, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { lease.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	await := func(what string, is func(error) bool) {
+		t.Helper()
+		for range 1000 {
+			if _, err := lease.Token(); is(err) {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		_, err := lease.Token()
+		t.Fatalf("%s: %v", what, err)
+	}
+	await("without Redis", func(err error) bool { return err != nil && strings.Contains(err.Error(), "Redis does not answer") })
+	redis := &redisServer{t: t, socket: socket}
+	redis.start()
+	defer redis.stop()
+	await("with Redis", func(err error) bool { return err == nil })
+}

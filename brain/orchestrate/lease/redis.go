@@ -14,7 +14,8 @@ import (
 // Redis is the lease of a fleet: a key with a time to live that its holder renews (Redis' documentation, "Distributed Locks with Redis", for one
 // instance).
 type Redis struct {
-	client rueidis.Client
+	client rueidis.Client        // nil until it is connected; Run alone sets it
+	option *rueidis.ClientOption // to connect by, nil when the client is the caller's
 	key    string
 	id     string
 	ttl    time.Duration
@@ -59,6 +60,21 @@ func NewRedis(client rueidis.Client, lease, name string, ttl time.Duration, log 
 	return &Redis{client: client, key: tag, id: name + "/" + rand.Text(), ttl: max(ttl, time.Second), log: log}
 }
 
+// DialRedis is NewRedis with a client of its own, which Run connects, now or when Redis is there.
+func DialRedis(option rueidis.ClientOption, lease, name string, ttl time.Duration, log *slog.Logger) *Redis {
+	r := NewRedis(nil, lease, name, ttl, log)
+	r.option = &option
+	return r
+}
+
+// connect has a client, unless there is one.
+func (r *Redis) connect() (err error) {
+	if r.client == nil {
+		r.client, err = rueidis.NewClient(*r.option)
+	}
+	return err
+}
+
 // Run tries to have the lease, and keeps it, until ctx ends; then it gives it back.
 func (r *Redis) Run(ctx context.Context) {
 	ticker := time.NewTicker(r.ttl / 4)
@@ -73,6 +89,9 @@ func (r *Redis) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			r.release()
+			if r.option != nil && r.client != nil {
+				r.client.Close()
+			}
 			return
 		case <-ticker.C:
 		}
@@ -84,6 +103,12 @@ func (r *Redis) renew(ctx context.Context) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.ttl/4)
 	defer cancel()
+	if err := r.connect(); err != nil {
+		r.mu.Lock()
+		r.why = err
+		r.mu.Unlock()
+		return
+	}
 	answer, err := take.Exec(ctx, r.client, []string{r.key, r.key + ":token"}, []string{r.id, fmt.Sprint(r.ttl.Milliseconds())}).ToArray()
 	var holder string
 	var token int64
@@ -127,6 +152,9 @@ func (r *Redis) release() {
 	r.mu.Lock()
 	r.until = time.Time{}
 	r.mu.Unlock()
+	if r.client == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.ttl/4)
 	defer cancel()
 	if err := give.Exec(ctx, r.client, []string{r.key}, []string{r.id}).Error(); err != nil {

@@ -31,6 +31,8 @@ type Backend struct {
 	Name    string     `json:"name,omitempty"`
 	Address netip.Addr `json:"address"`
 	Port    uint16     `json:"port,omitempty"`
+	Zone    string     `json:"zone,omitempty"`
+	Rack    string     `json:"rack,omitempty"`
 }
 
 // Result is what came of an order. Without backends they are found in another way, as where a controller registers them.

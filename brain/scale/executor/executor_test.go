@@ -48,7 +48,7 @@ echo '{"backends": [{"name": "c", "address": "2001:db8::3", "port": 8080}]}'`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Result{[]Backend{{"c", netip.MustParseAddr("2001:db8::3"), 8080}}}, result, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(Result{[]Backend{{Name: "c", Address: netip.MustParseAddr("2001:db8::3"), Port: 8080}}}, result, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
 	}
 	seen, err := os.ReadFile(file)
