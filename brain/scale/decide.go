@@ -132,6 +132,15 @@ func (d *Decider) keep(sufficed bool) {
 	d.judges++
 }
 
+// ahead is what was planned for the steps until what is ordered now is ready, and for that one: who is not needed then alone is not
+// removed before, nor ordered again.
+func (d *Decider) ahead() (most int) {
+	for step := d.steps; step < d.steps+d.o.Lead(); step++ {
+		most = max(most, d.plans[step%len(d.plans)])
+	}
+	return most
+}
+
 // confidence is the share of the last steps for which what was planned sufficed.
 func (d *Decider) confidence() float64 {
 	return float64(d.held) / float64(max(min(d.judges, len(d.kept)), 1))
@@ -153,7 +162,7 @@ func (d *Decider) Decide(now time.Time, load float64, ready, total int) Decision
 	if math.IsNaN(load) {
 		return Decision{Instances: total, Reasons: []string{"the load is not known: nothing is changed"}}
 	}
-	planned := max(d.plan, d.floor, d.sizer.Need(load))
+	planned := max(d.ahead(), d.floor, d.sizer.Need(load))
 	if d.plan > 0 && !d.begun {
 		d.begin(now, ready)
 	}
@@ -177,10 +186,10 @@ func (d *Decider) Decide(now time.Time, load float64, ready, total int) Decision
 // reason says which part of a plan decided.
 func (d *Decider) reason(load float64, planned int) string {
 	switch planned {
-	case d.plan:
-		return fmt.Sprintf("%d instances suffice in %v but for a risk of %.2g %%", planned, time.Duration(d.o.Lead())*d.o.Step, 100*d.o.Risk)
+	case d.ahead():
+		return fmt.Sprintf("%d instances suffice for the next %v but for a risk of %.2g %%", planned, time.Duration(d.o.Lead())*d.o.Step, 100*d.o.Risk)
 	case d.floor:
-		return fmt.Sprintf("%d instances, as many as the last hour needed, though %d are planned for", planned, d.plan)
+		return fmt.Sprintf("%d instances, as many as the last hour needed, though %d are planned for", planned, d.ahead())
 	}
 	return fmt.Sprintf("%d instances for the %.0f requests per second that there are now, more than were planned for", planned, load)
 }

@@ -97,7 +97,7 @@ func TestDecider(t *testing.T) {
 	// More is expected: it is ordered before it comes.
 	d.minute(1000, around(3000))
 	d.minute(1000, around(3000))
-	if !d.last.Predictive || d.last.Instances < 340 || d.last.Instances > 366 || !strings.Contains(d.last.Reasons[0], "suffice in 4m0s but for a risk of 5 %") {
+	if !d.last.Predictive || d.last.Instances < 340 || d.last.Instances > 366 || !strings.Contains(d.last.Reasons[0], "suffice for the next 4m0s but for a risk of 5 %") {
 		t.Errorf("three times as much is expected: %+v", d.last)
 	}
 }

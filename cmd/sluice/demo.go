@@ -43,6 +43,7 @@ second without answers; no connection left a backend that was alive; new flows w
 			return c.showDemo(cmd, summary)
 		},
 	}
+	cmd.AddCommand(newDemoScaleCommand(c))
 	return outputFlag(cmd, formatTable, formatJSON)
 }
 

@@ -58,6 +58,8 @@ func newRootCommand(c *cli) *cobra.Command {
 		newCompletionCommand(c),
 		newDemoCommand(c),
 		newDemoBackendCommand(),
+		newDemoServerCommand(),
+		newDemoProvisionCommand(c),
 		newBenchCommand(c),
 		newBenchFailoverBackendCommand(),
 		newBenchFailoverBusyCommand(),

@@ -39,6 +39,9 @@ const (
 type Network struct {
 	Client, Balancer *lab.Host
 	Backends         []Backend // b1, b2, ...
+
+	stage    *Stage
+	ethernet *lab.Switch
 }
 
 // Backend is a host that has no servers yet.
@@ -49,7 +52,7 @@ type Backend struct {
 
 // Network makes the hosts, so many backends among them, 1..MaxBackends.
 func (s *Stage) Network(backends int) (*Network, error) {
-	n := new(Network)
+	n := &Network{stage: s}
 	var err error
 	if n.Client, err = s.Host("client"); err != nil {
 		return nil, err
@@ -57,34 +60,39 @@ func (s *Stage) Network(backends int) (*Network, error) {
 	if n.Balancer, err = s.Host("balancer"); err != nil {
 		return nil, err
 	}
-	ethernet, err := s.Switch("switch")
-	if err != nil {
+	if n.ethernet, err = s.Switch("switch"); err != nil {
 		return nil, err
 	}
 	err = errors.Join(
 		s.Connect(n.Client, Uplink, n.Balancer, "clients", lab.LinkOptions{}),
-		ethernet.Join(n.Balancer, "backends", lab.LinkOptions{MTU: backendMTU}),
+		n.ethernet.Join(n.Balancer, "backends", lab.LinkOptions{MTU: backendMTU}),
 		n.Client.Addr(Uplink, "198.51.100.2/24"),
 		n.Client.Route("192.0.2.0/24", ClientGateway),
 		n.Balancer.Addr("clients", ClientGateway+"/24"),
 		n.Balancer.Addr("backends", Gateway+"/24"),
 		n.Balancer.Forward(),
 	)
-	for i := range backends {
-		err = errors.Join(err, n.addBackend(s, ethernet, i))
+	for range backends {
+		_, joined := n.AddBackend()
+		err = errors.Join(err, joined)
 	}
 	return n, err
 }
 
-func (n *Network) addBackend(s *Stage, ethernet *lab.Switch, i int) error {
-	h, err := s.Host("b" + strconv.Itoa(i+1))
-	if err != nil {
-		return err
+// AddBackend makes one more, of MaxBackends at most. It is not safe for concurrent use.
+func (n *Network) AddBackend() (Backend, error) {
+	number := len(n.Backends) + 1
+	if number > MaxBackends {
+		return Backend{}, fmt.Errorf("there are %d backends already", MaxBackends)
 	}
-	b := Backend{h, "203.0.113." + strconv.Itoa(11+i)}
+	h, err := n.stage.Host("b" + strconv.Itoa(number))
+	if err != nil {
+		return Backend{}, err
+	}
+	b := Backend{h, "203.0.113." + strconv.Itoa(10+number)}
 	n.Backends = append(n.Backends, b)
-	return errors.Join(
-		ethernet.Join(h, Uplink, lab.LinkOptions{MTU: backendMTU}),
+	return b, errors.Join(
+		n.ethernet.Join(h, Uplink, lab.LinkOptions{MTU: backendMTU}),
 		h.Addr(Uplink, b.Address+"/24"),
 		h.Route(ClientNet, Gateway),
 	)

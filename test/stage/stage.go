@@ -44,6 +44,8 @@ type Stage struct {
 	Pins   string            // of the daemon
 	Limits dataplane.Limits  // of the daemon
 	Mode   dataplane.XDPMode // of the daemon
+	Config string            // more lines of the daemon's configuration
+	Flags  []string          // of the daemon, more
 	Daemon *lab.Process      // nil before StartDaemon
 	Client *control.Client   // of the daemon
 
@@ -86,7 +88,7 @@ api: {socket: %s}
 metrics: {address: "0.0.0.0:9433"}
 limits: %s
 xdp-mode: %s
-`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket, limits, s.Mode)
+%s`, interfaces, s.Pins, filepath.Join(s.Folder, "sluice.db"), socket, limits, s.Mode, s.Config)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ xdp-mode: %s
 	if err != nil {
 		return err
 	}
-	daemon, err := h.CommandWith(ctx, []string{"NOTIFY_SOCKET=" + notify.LocalAddr().String()}, executable, "run", "--config", file)
+	daemon, err := h.CommandWith(ctx, []string{"NOTIFY_SOCKET=" + notify.LocalAddr().String()}, executable, append([]string{"run", "--config", file}, s.Flags...)...)
 	if err != nil {
 		return errors.Join(err, notify.Close())
 	}

@@ -11,11 +11,12 @@ import (
 // Load repeats an Exchange.
 type Load struct {
 	Exchange Exchange
-	Workers  int           // exchanges at the same time, 0 is 1
-	Count    int           // exchanges in all, 0: until the context ends
-	Rate     float64       // exchanges started per second at most, 0: as many as the workers can
-	Timeout  time.Duration // of one exchange, 0 is 5 s
-	Observe  func(Result)  // is told of every exchange, by one worker at a time; may be nil
+	Workers  int                  // exchanges at the same time, 0 is 1
+	Count    int                  // exchanges in all, 0: until the context ends
+	Rate     float64              // exchanges started per second at most, 0: as many as the workers can
+	Gap      func() time.Duration // until the next one starts; nil: by Rate
+	Timeout  time.Duration        // of one exchange, 0 is 5 s
+	Observe  func(Result)         // is told of every exchange, by one worker at a time; may be nil
 }
 
 // Result is one exchange of a Load.
@@ -69,12 +70,17 @@ func (l Load) Run(ctx context.Context) Report {
 // issue gives out a ticket for each exchange. When every worker is busy the pace falls.
 func (l Load) issue(ctx context.Context, tickets chan<- struct{}) {
 	var pace <-chan time.Time
-	if l.Rate > 0 {
+	next := time.Now()
+	if l.Gap == nil && l.Rate > 0 {
 		ticker := time.NewTicker(time.Duration(float64(time.Second) / l.Rate))
 		defer ticker.Stop()
 		pace = ticker.C
 	}
 	for n := 0; l.Count == 0 || n < l.Count; n++ {
+		if l.Gap != nil {
+			next = next.Add(l.Gap())
+			pace = time.After(time.Until(next))
+		}
 		if pace != nil {
 			select {
 			case <-pace:

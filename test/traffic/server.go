@@ -68,7 +68,7 @@ type Server struct {
 func Serve(l Listener, name string, e Endpoints) (*Server, error) {
 	s := &Server{name: name, closers: make(map[io.Closer]struct{})}
 	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.answerHTTP),
+		Handler:           Handler(name),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // a connection that breaks is the client's to notice
 	}
@@ -142,14 +142,17 @@ const backendHeader = "Sluice-Backend"
 
 func (s *Server) serveHTTP(l net.Listener) { _ = s.http.Serve(l) }
 
-func (s *Server) answerHTTP(w http.ResponseWriter, r *http.Request) {
-	hash := sha256.New()
-	if _, err := io.Copy(hash, r.Body); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.Header().Set(backendHeader, s.name)
-	_, _ = io.WriteString(w, hex.EncodeToString(hash.Sum(nil)))
+// Handler answers as the HTTP endpoint of a Server does.
+func Handler(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hash := sha256.New()
+		if _, err := io.Copy(hash, r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set(backendHeader, name)
+		_, _ = io.WriteString(w, hex.EncodeToString(hash.Sum(nil)))
+	})
 }
 
 func (s *Server) serveTCP(l net.Listener) {
